@@ -1,0 +1,1399 @@
+"""Server-Sent Events for Python: a client that reconnects, and the parser alone; standard library only.
+
+A stream that survives restarts of its server, each event once::
+
+    from sse import connect
+
+    with connect("https://example.com/events") as events:
+        for event in events:
+            print(event.event, event.data)
+
+An answer of an LLM API, never requested twice, never silently cut short::
+
+    with connect(url, headers={"Authorization": f"Bearer {key}"}, json=question, until="[DONE]") as events:
+        for event in events:
+            print(event.json()["choices"][0]["delta"].get("content") or "", end="", flush=True)
+
+The parser over bytes that something else has read::
+
+    parser = SSEParser()
+    for chunk in chunks:
+        for event in parser.feed(chunk):
+            ...
+
+Sections (``grep -n '^# ===' sse.py``): events and errors; parser; event sources; reconnection, without I/O;
+blocking client; async client. The clients need ``httpclient.py`` beside this file, or a ``transport=``; the rest
+needs nothing. It follows the WHATWG HTML standard, "Server-sent events", cited below by the titles of its sections.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from codecs import utf_8_decode
+from collections import deque
+from contextlib import suppress
+from types import SimpleNamespace
+
+TYPE_CHECKING = False  # as in typing, whose import would cost more than this whole module
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from typing import Any, ClassVar, Union
+
+    from typing_extensions import Self
+
+    Chunk = Union[bytes, bytearray, memoryview, str]
+    Timeout = Union[float, tuple[Union[float, None], Union[float, None]], None]
+
+__all__ = [
+    "TRANSIENT",
+    "AsyncEventSource",
+    "AsyncSSEClient",
+    "EventSource",
+    "Request",
+    "SSEClient",
+    "SSEConnectionError",
+    "SSEContentTypeError",
+    "SSEError",
+    "SSEEvent",
+    "SSEHTTPError",
+    "SSELimitError",
+    "SSEParser",
+    "async_connect",
+    "connect",
+]
+__version__ = "0.1.0"
+
+MAX_EVENT_SIZE = 16 * 1024 * 1024  # characters of one block: far over any real event, far under a machine's memory
+MAX_ERROR_BODY = 64 * 1024  # bytes of a refused answer that are kept: API errors are short, error pages are not
+MAX_RETRY = 2**31 - 1  # ms, what browsers' integers hold: a `retry` of more digits means "very long", not a crash
+MIN_BACKOFF_BASE = 100  # ms, from the second failure in a row on: `retry: 0` must not spin
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that may pass by themselves, for `retry_statuses`
+
+
+# === 1. Events and errors ============================================================================================
+#
+# Plain values: an event equals another with the same fields, an error keeps its parts as attributes, all pickle.
+# SSEEvent and Request are frozen dataclasses to whoever looks (dataclasses.fields, replace, asdict), but do not import
+# `dataclasses` before somebody does: that would treble the time of `import sse`.
+
+
+class _Fields:
+    """`__dataclass_fields__` of a record, made when first asked for."""
+
+    def __get__(self, instance: object, owner: type[_Record]) -> dict[str, Any]:
+        from dataclasses import MISSING, field, make_dataclass
+
+        init: Any = owner.__init__
+        defaults = dict(zip(reversed(owner.__match_args__), reversed(init.__defaults__)))
+        fields = [(n, init.__annotations__[n], field(default=defaults.get(n, MISSING))) for n in owner.__match_args__]
+        owner.__dataclass_fields__ = make_dataclass(owner.__name__, fields).__dataclass_fields__
+        return owner.__dataclass_fields__
+
+
+class _Record:
+    """What `dataclass(frozen=True)` makes of a class; `__match_args__` names the arguments of its `__init__`."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+    __dataclass_fields__: ClassVar[dict[str, Any]] = _Fields()  # type: ignore[assignment]
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.__match_args__])
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._values()
+
+    def __setattr__(self, name: str, *value: object) -> None:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot {'assign to' if value else 'delete'} field {name!r}")
+
+    __delattr__ = __setattr__
+
+
+class _Draft:
+    """An event that can still be written: the parser fills it, then freezes it by setting its `__class__`.
+
+    That costs a third of four `object.__setattr__`, which would be half the cost of parsing.
+    """
+
+    __slots__ = ("data", "event", "id", "retry")
+
+    def __init__(self, event: str, data: str, id: str, retry: int | None) -> None:
+        self.event = event
+        self.data = data
+        self.id = id
+        self.retry = retry
+
+
+class SSEEvent(_Record, _Draft):
+    """One dispatched event: a frozen dataclass, hashable and comparable.
+
+    Attributes:
+        event: The event type; `"message"` when the stream names none.
+        data: The data lines, joined with LF.
+        id: The stream's last event ID when the event was dispatched: it persists until the stream changes it.
+        retry: The reconnection time in ms that a valid `retry` line of this event's own block gave, else `None`.
+    """
+
+    __slots__ = ()
+    __match_args__ = ("event", "data", "id", "retry")
+
+    def __init__(self, event: str = "message", data: str = "", id: str = "", retry: int | None = None) -> None:
+        for name, value in zip(self.__match_args__, (event, data, id, retry)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        fields = zip(self.__match_args__, self._values(), ("message", "", "", None))
+        return f"SSEEvent({', '.join([f'{name}={_clip(repr(v), 80)}' for name, v, default in fields if v != default])})"
+
+    def json(self) -> Any:
+        """Return the decoded `data`; raise `ValueError` as `json.loads` does."""
+        import json
+
+        return json.loads(self.data)
+
+
+class Request(_Record):
+    """What a transport is asked for, a frozen dataclass.
+
+    Attributes:
+        method: In capitals.
+        url: Absolute, without userinfo.
+        headers: Name to value; values go out as UTF-8.
+        body: The bytes to send, or `None`.
+    """
+
+    __slots__ = __match_args__ = ("method", "url", "headers", "body")
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes | None
+
+    def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> None:
+        for name, value in zip(self.__match_args__, (method, url, headers, body)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Request({self.method!r}, {_shown(self.url)!r}, headers={list(self.headers)})"  # values: secrets
+
+
+class SSEError(Exception):
+    """The base of every error of this module that is not a wrong argument."""
+
+
+class SSEConnectionError(SSEError):
+    """The stream is lost for good: it may not, or no longer, be reconnected.
+
+    Attributes: `url`; `retries`, the reconnects in a row that brought no event; `last_error`, the exception that lost
+    the last connection, `None` if the server ended it cleanly, but too early.
+    """
+
+    def __init__(self, url: str, retries: int, last_error: BaseException | None = None) -> None:
+        super().__init__(url, retries, last_error)
+        self.url, self.retries, self.last_error = url, retries, last_error
+
+    def __str__(self) -> str:
+        after = f" after {self.retries} reconnect{'s' * (self.retries != 1)}" if self.retries else ""
+        return f"{_shown(self.url)}: stream lost{after}: {_reason(self.last_error, self.url)}"
+
+
+class SSEHTTPError(SSEError):
+    """The answer has a status other than 2xx.
+
+    Attributes: `status_code`; `url`, where it came from; `headers`; `body`, its first 64 KiB as text.
+    """
+
+    def __init__(self, status_code: int, url: str, headers: Mapping[str, str], body: str) -> None:
+        super().__init__(status_code, url, headers, body)
+        self.status_code, self.url, self.headers, self.body = status_code, url, headers, body
+
+    def __str__(self) -> str:
+        return f"{_shown(self.url)}: HTTP {self.status_code}" + (self.body and f": {_line(self.body)}")
+
+
+class SSEContentTypeError(SSEError):
+    """The answer is no event stream.
+
+    Attributes: `content_type`, what it is instead, empty if it does not say; `url`; `body`, its first 64 KiB as text.
+    """
+
+    def __init__(self, content_type: str, url: str, body: str) -> None:
+        super().__init__(content_type, url, body)
+        self.content_type, self.url, self.body = content_type, url, body
+
+    def __str__(self) -> str:
+        got = f"expected text/event-stream, got {_line(self.content_type) or 'no content type'}"
+        return f"{_shown(self.url)}: {got}" + (self.body and f": {_line(self.body)}")
+
+
+class SSELimitError(SSEError):
+    """A block of the stream outgrew `limit`, the client's or parser's `max_event_size` in characters."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"an event outgrew max_event_size={self.limit} characters"
+
+
+_HIDDEN = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
+
+
+def _shown(url: str) -> str:
+    """The URL as logs and errors show it: without userinfo, query and fragment."""
+    return _HIDDEN.sub("", url)
+
+
+def _clip(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def _line(text: str) -> str:
+    """What a server said, on one short line that a terminal may show."""
+    return _clip("".join([c if c.isprintable() else "\ufffd" for c in " ".join(text[:2000].split())]), 500)
+
+
+def _reason(cause: BaseException | None, url: str) -> str:
+    """Why a connection was lost, without the query of `url`: other libraries' errors quote it."""
+    if cause is None:
+        return "the server ended it"
+    query = url.partition("?")[2]
+    text = str(cause).replace("?" + query, "") if query else str(cause)
+    return text if isinstance(cause, SSEError) else f"{type(cause).__name__}: {_line(text)}"
+
+
+# === 2. Parser =======================================================================================================
+#
+# Bytes become text, every line end becomes LF. From there two ways lead to an event: blocks of the common shape are
+# cut out by one regular expression for the whole chunk, everything else goes line by line through `_interpret`, where
+# each rule of "Interpreting an event stream" stands once. The expression takes a block only if its lines would give
+# the same event. A line that has not ended waits in a list of pieces, joined once when the end has come: the cost is
+# linear however the stream is sliced.
+
+_BLOCKS = re.compile(
+    r"""
+    (:[^\n]*\n\n?)?                           # 1: a comment before the block; only one, or the cost is quadratic
+    (?: id:[ ]?([^\n\0 ][^\n\0]*)\n )?        # 2: an ID that neither is empty, nor starts with a space, nor has a NUL
+    (?: event:[ ]?([^\n]*)\n )?               # 3: the event type
+    data:[ ]?([^\n]*(?:\ndata:[ ][^\n]*)*)    # 4: the data; further lines still with their field name
+    \n\n
+    | ((?:[^\n]+\n)+\n?|\n)                   # 5: any other lines up to and with a blank one, or to the end
+    """,
+    re.VERBOSE,
+).findall
+
+
+class SSEParser:
+    """An incremental parser, without I/O: "Parsing an event stream" and "Interpreting an event stream".
+
+    Args:
+        last_event_id: Where the stream is resumed: the `id` of events before the first `id` field.
+        max_event_size: Most characters one block may keep waiting: the line being read plus the data collected so far
+            (with a line end for each of its lines); `None`: no limit.
+        on_comment: Called with each comment's text, without the colon and one space after it.
+
+    Attributes:
+        last_event_id: The last event ID; an `id` counts once the blank line after its block has come.
+        retry: The reconnection time in ms that the stream asked for last, or `None`.
+    """
+
+    def __init__(
+        self,
+        last_event_id: str = "",
+        *,
+        max_event_size: int | None = MAX_EVENT_SIZE,
+        on_comment: Callable[[str], object] | None = None,
+    ) -> None:
+        _check("last_event_id", last_event_id, str, "text without CR, LF and NUL", _is_field_value)
+        _check("max_event_size", max_event_size, (int, None), "a number of characters >= 1, or None", lambda n: n >= 1)
+        _check("on_comment", on_comment, (callable, None), "a function or None")
+        self.last_event_id = last_event_id
+        self.retry: int | None = None
+        self._limit = float("inf") if max_event_size is None else max_event_size
+        self._on_comment = on_comment
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new connection: drop partial input and the current block, look for a BOM; keep ID and `retry`."""
+        self._error: Exception | None = None  # raised by every call from now on
+        self._undecoded = b""  # the first bytes of a character
+        self._bom_checked = False
+        self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
+        self._pieces: list[str] = []  # of a line that has not ended
+        self._pieces_size = 0  # characters in them
+        self._in_block = False  # a line has come since the last blank one
+        self._event = ""
+        self._data: list[str] = []
+        self._data_size = 0  # characters in it, with one line end for each line
+        self._id: str | None = None
+        self._block_retry: int | None = None
+
+    def feed(self, chunk: Chunk) -> list[SSEEvent]:
+        """Take the next slice of the stream, bytes or text, and return the events that it completes.
+
+        Raises:
+            SSELimitError: A block outgrew `max_event_size`. This, and whatever `on_comment` raises, comes after the
+                events before it: with the next call if there are any, and with every call until `reset()`.
+            TypeError: `chunk` is neither bytes nor text.
+        """
+        if self._error is not None:
+            raise self._error
+        text = self._normalise(self._decode(chunk))
+        events: list[SSEEvent] = []
+        try:
+            end = text.rfind("\n") + 1
+            if end:
+                self._pieces.append(text[:end])
+                lines = "".join(self._pieces)
+                self._pieces.clear()
+                self._pieces_size = 0
+                self._interpret_all(lines, events)
+            if end < len(text):
+                self._pieces.append(text[end:])
+                self._pieces_size += len(text) - end
+                self._limit_size(self._pieces_size)
+        except Exception as exc:
+            self._error = exc
+            if not events:
+                raise
+        return events
+
+    def feed_line(self, line: str) -> SSEEvent | None:
+        """Take one line without its line end and return the event that it dispatches, if any; raise as `feed`."""
+        if self._error is not None:
+            raise self._error
+        if not isinstance(line, str):
+            raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
+        if not self._bom_checked:
+            self._bom_checked = True
+            line = line.removeprefix("\ufeff")
+        try:
+            return self._interpret(line)
+        except Exception as exc:
+            self._error = exc
+            raise
+
+    # Private
+
+    def _decode(self, chunk: Chunk) -> str:
+        """ "UTF-8 decode": U+FFFD for what is not UTF-8; an unfinished character is kept for the next chunk."""
+        if isinstance(chunk, str):
+            if self._undecoded:  # text in place of the missing bytes: they will not come
+                self._undecoded, chunk = b"", "\ufffd" + chunk
+            return chunk
+        try:
+            data = self._undecoded + chunk if self._undecoded else chunk
+            text, used = utf_8_decode(data, "replace", False)
+        except TypeError:
+            raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
+        self._undecoded = bytes(data[used:])
+        return text
+
+    def _normalise(self, text: str) -> str:
+        """The text with LF for every line end, and without the byte order mark that may start the stream."""
+        if text and not self._bom_checked:
+            self._bom_checked = True
+            text = text.removeprefix("\ufeff")
+        if text and self._skip_lf:
+            self._skip_lf = False
+            text = text.removeprefix("\n")
+        if "\r" in text:
+            self._skip_lf = text[-1] == "\r"
+            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
+        return text
+
+    def _interpret_all(self, lines: str, events: list[SSEEvent]) -> None:
+        """Interpret complete lines, each with its LF."""
+        start = 0
+        if self._data_size + len(lines) > self._limit:
+            start = len(lines)  # with a check of every line
+        elif self._in_block:
+            blank = lines.find("\n\n") + 1
+            start = 1 if lines[0] == "\n" else blank + 1 if blank else len(lines)
+        if start:
+            self._interpret_each(lines[:start], events)
+        if start == len(lines):
+            return
+        last_event_id = self.last_event_id
+        for comments, id, event, data, other in _BLOCKS(lines, start):
+            if other or (comments and self._on_comment):
+                self.last_event_id = last_event_id
+                self._interpret_each(other or comments, events)
+                last_event_id = self.last_event_id
+                if other:
+                    continue
+            if id:
+                last_event_id = id
+            if "\n" in data:
+                data = data.replace("\ndata: ", "\n")
+            draft: Any = _Draft(event or "message", data, last_event_id, None)
+            draft.__class__ = SSEEvent
+            events.append(draft)
+        self.last_event_id = last_event_id
+
+    def _interpret_each(self, lines: str, events: list[SSEEvent]) -> None:
+        for line in lines[:-1].split("\n"):
+            event = self._interpret(line)
+            if event is not None:
+                events.append(event)
+
+    def _interpret(self, line: str) -> SSEEvent | None:
+        """Interpret one line: a blank one dispatches, any other is a comment or a field."""
+        if not line:
+            return self._dispatch()
+        self._in_block = True
+        self._limit_size(len(line))
+        field, colon, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+            self._data_size += len(value) + 1
+        elif field == "event":
+            self._event = value
+        elif field == "id":
+            if "\0" not in value:
+                self._id = value
+        elif field == "retry":
+            if value.isascii() and value.isdigit():
+                digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
+                self.retry = self._block_retry = min(int(digits[:11]), MAX_RETRY)
+        elif colon and not field and self._on_comment:
+            self._on_comment(value)
+        return None
+
+    def _dispatch(self) -> SSEEvent | None:
+        """End the block: "dispatch the event", unless it has no data."""
+        if self._id is not None:
+            self.last_event_id = self._id
+        draft: Any = None
+        if self._data:
+            draft = _Draft(self._event or "message", "\n".join(self._data), self.last_event_id, self._block_retry)
+            draft.__class__ = SSEEvent
+            self._data.clear()
+            self._data_size = 0
+        self._in_block, self._event, self._id, self._block_retry = False, "", None, None
+        return draft  # type: ignore[no-any-return]
+
+    def _limit_size(self, size: int) -> None:
+        if size + self._data_size > self._limit:
+            raise SSELimitError(self._limit)
+
+    def _unfinished_data(self) -> str | None:
+        """The data of the block that the end of the stream cuts off, as if its last line and blank line had come."""
+        if self._pieces:
+            self._interpret("".join(self._pieces))
+        event = self._dispatch()
+        return None if event is None else event.data
+
+
+# === 3. Event sources ================================================================================================
+#
+# Events come in batches and go out one by one. `_Events` keeps those that are ready and the error that comes after
+# them; `_Blocking` and `_Async` are the iterator over it, `_advance` the one step that differs: here it pulls from
+# somebody else's stream, in the clients below it reads from a connection.
+
+
+class _Events:
+    """Parsed events on their way to the consumer."""
+
+    def __init__(self, last_event_id: str, **options: Any) -> None:
+        self._parser = SSEParser(last_event_id, **options)
+        self._ready: deque[SSEEvent] = deque()
+        self._given_id = last_event_id  # of the event given out last, for as long as others are ready
+        self._closed = False  # closed, or at the end
+
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID as of the last event given out: where to resume."""
+        return self._given_id if self._ready else self._parser.last_event_id
+
+    def _take(self, chunk: Chunk) -> list[SSEEvent]:
+        """Parse a chunk: its events become ready."""
+        self._given_id = self._parser.last_event_id
+        events = self._parser.feed(chunk)
+        self._ready.extend(events)
+        return events
+
+    def _give(self, end: type[Exception]) -> SSEEvent:
+        try:
+            event = self._ready.popleft()
+        except IndexError:  # closed from another thread meanwhile
+            raise end from None
+        self._given_id = event.id
+        return event
+
+    def _check_end(self, end: type[Exception]) -> None:
+        """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
+        if self._closed:
+            raise end
+        if self._parser._error is not None:
+            raise self._parser._error
+
+
+class _Blocking(_Events):
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> SSEEvent:
+        while not self._ready:
+            try:
+                self._check_end(StopIteration)
+                self._advance()
+            except Exception:
+                self._stop()
+                raise
+        return self._give(StopIteration)
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _advance(self) -> None:
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        self._closed = True
+
+
+class _Async(_Events):
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SSEEvent:
+        while not self._ready:
+            try:
+                self._check_end(StopAsyncIteration)
+                await self._advance()
+            except Exception:
+                await self._stop()
+                raise
+        return self._give(StopAsyncIteration)
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """The same as `close`."""
+        await self.close()
+
+    async def _advance(self) -> None:
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        self._closed = True
+
+
+class _Source(_Events):
+    """What both event sources are, but for the pulling."""
+
+    def __init__(
+        self,
+        lines: Any,
+        *,
+        last_event_id: str = "",
+        max_event_size: int | None = MAX_EVENT_SIZE,
+        on_comment: Callable[[str], object] | None = None,
+    ) -> None:
+        """Wrap an iterable of lines, `str` or `bytes` (UTF-8); the options are those of `SSEParser`.
+
+        At most one line end is taken off each line; lines are not split again.
+        """
+        super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
+        self._source = lines
+        self._iterator = self._iterate(lines)
+        self._accept: Callable[[Any], object] = self._take_line
+
+    @classmethod
+    def from_chunks(cls, chunks: Any, **options: Any) -> Self:
+        """Wrap an iterable of raw slices of the stream, `bytes` or `str`; options as in the constructor.
+
+        The fast way, and the safe one with other libraries, whose own line splitting breaks data: `r.iter_bytes()`
+        of httpx, `r.iter_content(None)` of requests.
+        """
+        source = cls(chunks, **options)
+        source._accept = source._take
+        return source
+
+    @property
+    def retry(self) -> int | None:
+        """The reconnection time in ms that the stream asked for last, or `None`."""
+        return self._parser.retry
+
+    def _iterate(self, source: Any) -> Any:
+        return iter(source)
+
+    def _take_line(self, line: str | bytes) -> None:
+        if isinstance(line, (bytes, bytearray)):
+            line = line.decode("utf-8", "replace")
+        elif not isinstance(line, str):
+            raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
+        if line[-1:] in ("\n", "\r"):
+            line = line[: -2 if line[-2:] == "\r\n" else -1]
+        event = self._parser.feed_line(line)
+        if event is not None:
+            self._ready.append(event)
+
+
+class EventSource(_Source, _Blocking):
+    """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
+
+    def close(self) -> None:
+        """End the iteration and close the source, if it can be closed; idempotent."""
+        self._closed = True
+        self._ready.clear()
+        for closable in (self._iterator, self._source):
+            if hasattr(closable, "close"):
+                closable.close()
+
+    def _advance(self) -> None:
+        self._accept(next(self._iterator))
+
+
+class AsyncEventSource(_Source, _Async):
+    """The events of an asynchronous (or plain) iterable of lines, or of chunks with `from_chunks`."""
+
+    async def close(self) -> None:
+        """End the iteration and close the source, if it can be closed; idempotent."""
+        self._closed = True
+        self._ready.clear()
+        for closable in (self._iterator, self._source):
+            if hasattr(closable, "aclose"):
+                await closable.aclose()
+            elif hasattr(closable, "close"):
+                closable.close()
+
+    async def _advance(self) -> None:
+        self._accept(await self._iterator.__anext__())
+
+    def _iterate(self, source: Any) -> Any:
+        return aiter(source) if hasattr(source, "__aiter__") else _each(source)
+
+
+async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+# === 4. Reconnection, without I/O ====================================================================================
+#
+# Everything a client decides: which arguments are right, what is asked of the transport, whether an answer is the
+# stream, whether a lost connection comes back and when. The shells below open, read, wait and close, and report here:
+# `_request` before an opening, `_is_refused`, `_refusal` and `_opened` for an answer, `_received` for a chunk, `_lost`
+# for the end of a connection, however it came. No socket, no sleep; clock and chance are attributes for tests to set.
+
+
+def _check(name: str, value: Any, kinds: Any, must: str, valid: Callable[[Any], object] | None = None) -> None:
+    """Raise `TypeError` unless `value` is of one of `kinds` (`None` and `callable` included), `ValueError` unless it
+    is `valid`.
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if value is None and None in kinds:
+        return
+    fits = [callable(value) if kind is callable else isinstance(value, kind) for kind in kinds if kind is not None]
+    if not any(fits) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{name} must be {must}, got {_clip(repr(value), 100)}")
+    if valid is not None and not valid(value):
+        raise ValueError(f"{name} must be {must}, got {_clip(repr(value), 100)}")
+
+
+def _is_field_value(text: str) -> bool:
+    return not any(c in text for c in "\r\n\0")
+
+
+def _checked_headers(headers: Any) -> dict[str, str]:
+    """A user's headers; errors name the header and never show its value."""
+    if not hasattr(headers, "items"):
+        raise TypeError(f"headers must be a mapping or a function that returns one, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must map str to str, got {type(value).__name__} for {name!r}")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ValueError(f"headers must have names of letters, digits and -, got {name!r}")
+        if not _is_field_value(value):
+            raise ValueError(f"headers must not contain CR, LF or NUL, as the value of {name!r} does")
+    return dict(headers)
+
+
+def _split_url(url: str, params: Mapping[str, Any] | None) -> tuple[str, bytes | None]:
+    """The URL with `params` in its query and without userinfo; the userinfo, decoded."""
+    from urllib.parse import unquote_to_bytes, urlencode, urlsplit
+
+    if not isinstance(url, str):
+        raise TypeError(f"url must be str, got {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or any(c <= " " or c == "\x7f" for c in url):  # urlsplit drops CR, LF and TAB silently
+        raise ValueError(f"url must be http:// or https://, without spaces and control characters, got {_shown(url)!r}")
+    if params is not None:
+        _check("params", params, object, "a mapping", lambda p: hasattr(p, "items"))
+        parts = parts._replace(query="&".join(filter(None, (parts.query, urlencode(params, doseq=True)))))
+    userinfo, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host, fragment="").geturl(), unquote_to_bytes(userinfo) if at else None
+
+
+def _header(headers: Any, name: str) -> str:
+    """A header of any transport's mapping, whatever its case; empty if it is not there."""
+    return next((str(value) for key, value in headers.items() if str(key).lower() == name), "")
+
+
+def _retry_after_ms(value: str, now: float) -> float:
+    """`Retry-After` in ms: of seconds, or of an HTTP date seen from `now` (Unix time); 0 if it is neither."""
+    if value.isascii() and value.isdigit():
+        return int(value[:10]) * 1000
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return (parsedate_to_datetime(value).timestamp() - now) * 1000
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _log() -> Any:
+    """The logger; the parser does without the import."""
+    import logging
+
+    return logging.getLogger("sse")
+
+
+class _Client(_Events):
+    """What both clients are, but for I/O."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        method: str | None = None,
+        headers: Any = None,
+        json: Any = None,
+        body: bytes | str | None = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: Timeout = 30.0,
+        heartbeat_timeout: float | None = None,
+        retry_interval: float = 3000,
+        max_retry_interval: float = 60_000,
+        backoff: float = 1.5,
+        jitter: float = 0.1,
+        max_retries: int = -1,
+        reconnect: bool | None = None,
+        retry_statuses: Iterable[int] = (),
+        last_event_id: str = "",
+        until: str | None = None,
+        check_content_type: bool = True,
+        max_event_size: int | None = MAX_EVENT_SIZE,
+        verify: bool | ssl.SSLContext = True,
+        proxy: str | bool | None = None,
+        on_open: Callable[[Any], object] | None = None,
+        on_reconnect: Callable[[BaseException | None, float], object] | None = None,
+        on_comment: Callable[[str], object] | None = None,
+        transport: Callable[[Request, Any], Any] | None = None,
+    ) -> None:
+        """Check the arguments; the stream is opened by `with` or by asking for the first event.
+
+        Args:
+            url: `http` or `https`; userinfo becomes Basic auth.
+            method: `GET` by default, `POST` when `json` or `body` is given.
+            headers: A mapping, or a function that returns one (awaitable in the async client, if you like), called
+                before every connection. They replace default headers of the same name.
+            json: A value to send as JSON.
+            body: `bytes`, or `str` to send as UTF-8; not together with `json`.
+            params: Added to the query of `url`.
+            timeout: Seconds for one opening, from the name look-up to the end of the response head; a pair: for the
+                connection and for the head; `None`: no limit. Never ends an idle stream.
+            heartbeat_timeout: Seconds without a single byte after which the connection is taken for dead.
+            retry_interval: ms before a reconnect, until the server's `retry` replaces it.
+            max_retry_interval: ms, the cap on every wait, before jitter.
+            backoff: Each further failure in a row multiplies the wait by this.
+            jitter: Up to this fraction is added to each wait at random.
+            max_retries: Reconnects in a row without an event before `SSEConnectionError`; -1: unlimited.
+            reconnect: `None`: only a `GET` reconnects. Nothing else is sent twice unless this is `True`.
+            retry_statuses: Statuses to treat as a lost connection, such as `TRANSIENT`; `Retry-After` is obeyed.
+            last_event_id: Where to resume.
+            until: The data of the event that ends the stream; it is not given out.
+            check_content_type: Whether to refuse an answer that is not `text/event-stream`.
+            max_event_size: Characters, see `SSEParser`.
+            verify: `False`, or an `ssl.SSLContext`.
+            proxy: A URL; `None`: as the environment says; `False`: none.
+            on_open: Called with the response after each opening.
+            on_reconnect: Called before each wait with the exception (`None`: a clean end) and the wait in seconds.
+            on_comment: Called with the text of each comment.
+            transport: `transport(request, timeout)` that returns a response (async: an awaitable), for `httpclient`.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; the text names it.
+        """
+        number = (int, float)
+        _check("method", method, (str, None), "an HTTP method", lambda m: re.fullmatch(r"[A-Za-z-]+", m))
+        _check("heartbeat_timeout", heartbeat_timeout, (*number, None), "seconds > 0, or None", lambda n: n > 0)
+        for limit in timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,):
+            _check("timeout", limit, (*number, None), "seconds > 0, a pair of them, or None", lambda n: n > 0)
+        _check("max_retry_interval", max_retry_interval, number, "milliseconds from 0 to 2**31 - 1", lambda n: 0 <= n <= MAX_RETRY)
+        must = f"a number of milliseconds from 0 to max_retry_interval={max_retry_interval!r}"
+        _check("retry_interval", retry_interval, number, must, lambda n: 0 <= n <= max_retry_interval)
+        _check("backoff", backoff, number, "a number >= 1", lambda n: 1 <= n < float("inf"))
+        _check("jitter", jitter, number, "a fraction from 0 to 1", lambda n: 0 <= n <= 1)
+        _check("max_retries", max_retries, int, "a number >= 0, or -1 for no limit", lambda n: n >= -1)
+        _check("reconnect", reconnect, (bool, None), "True, False or None")
+        _check("retry_statuses", retry_statuses, object, "statuses", lambda s: hasattr(s, "__iter__"))
+        self._retry_statuses = frozenset(retry_statuses)
+        for status in self._retry_statuses:
+            _check("retry_statuses", status, int, "statuses from 300 to 599", lambda n: 300 <= n <= 599)
+        _check("until", until, (str, None), "text or None")
+        _check("check_content_type", check_content_type, bool, "True or False")
+        if not isinstance(verify, bool) and not hasattr(verify, "wrap_bio"):
+            raise TypeError(f"verify must be True, False or an ssl.SSLContext, got {verify!r}")
+        _check("proxy", proxy, (str, bool, None), "a URL, None or False", lambda p: p is not True)
+        for name, function in (("on_open", on_open), ("on_reconnect", on_reconnect), ("transport", transport)):
+            _check(name, function, (callable, None), "a function or None")
+        _check("body", body, (bytes, str, None), "bytes or str")
+        if json is not None and body is not None:
+            raise ValueError("json and body must not both be given: a request has one body")
+
+        super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
+        self.url, userinfo = _split_url(url, params)  # with its query, without userinfo
+        self._method = method.upper() if method else "GET" if json is None and body is None else "POST"
+        self._body = body.encode() if isinstance(body, str) else body
+        self._defaults = {
+            "Accept": "text/event-stream",
+            "Cache-Control": "no-cache",
+            "User-Agent": f"stdsse/{__version__}",
+            "Accept-Encoding": "identity",
+        }
+        if json is not None:
+            from json import dumps
+
+            self._body = dumps(json).encode()
+            self._defaults["Content-Type"] = "application/json"
+        if userinfo is not None:
+            from base64 import b64encode
+
+            self._defaults["Authorization"] = f"Basic {b64encode(userinfo).decode()}"
+        self._headers = headers if callable(headers) else _checked_headers({} if headers is None else headers)
+        self._timeout, self._heartbeat_timeout = timeout, heartbeat_timeout
+        self._retry_interval, self._max_retry_interval = retry_interval, max_retry_interval
+        self._backoff, self._jitter, self._max_retries = float(backoff), jitter, max_retries
+        self._reconnect = self._method == "GET" if reconnect is None else reconnect
+        self._first_id = last_event_id
+        self._until, self._check_content_type = until, check_content_type
+        self._on_open, self._on_reconnect = on_open, on_reconnect
+        self._owns_transport = transport is None
+        self._transport: Any = transport or self._default_transport(verify, proxy)
+        self._now = time.monotonic
+        self._random: Callable[[], float] | None = None  # random.random, when first needed
+
+        self.response: Any = None  # of the current connection: status_code, headers, url; None between two
+        self.stats = SimpleNamespace(events=0, bytes=0, connects=0, retries=0, last_activity=None)
+        self._chunks: Any = None  # the iterator over the body while the stream is open
+        self._due = 0.0  # when to open next, on the monotonic clock
+        self._failures = 0  # reconnects in a row without an event
+        self._restarting = False  # restart() was called: what is lost now is no failure
+        self._prepare()
+
+    @property
+    def retry_interval(self) -> float:
+        """The reconnection time in force, in ms: the server's `retry`, else the option; at most `max_retry_interval`."""
+        retry = self._retry_interval if self._parser.retry is None else self._parser.retry
+        return min(retry, self._max_retry_interval)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._chunks is not None else "not open"
+        return f"<{type(self).__name__} {_shown(self.url)} {state}>"
+
+    # Private
+
+    def _default_transport(self, verify: Any, proxy: Any) -> Any:
+        """The one of `httpclient`; where that is missing, one that says so when the client is opened."""
+        try:
+            import httpclient
+
+            kind: Any = httpclient.AsyncTransport if isinstance(self, _Async) else httpclient.Transport
+        except (ImportError, AttributeError):
+            other = getattr(sys.modules.get("httpclient"), "__file__", None)
+            why = f"{other} is another module of that name" if other else "it was not found"
+
+            def missing(request: Request, timeout: Timeout) -> Any:
+                raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
+
+            self._owns_transport = False
+            return missing
+        return kind(verify=verify, proxy=proxy)
+
+    def _request(self, headers: Any) -> Request:
+        """What to ask the transport for; `headers` are the user's."""
+        merged = dict(self._defaults)
+        last_event_id = self._parser.last_event_id
+        if last_event_id:
+            merged["Last-Event-ID"] = last_event_id
+        for name, value in _checked_headers(headers).items():
+            if name.lower() == "last-event-id" and last_event_id != self._first_id:
+                continue  # the stream has moved on: to ask for the older event would double those since
+            for default in [other for other in merged if other.lower() == name.lower()]:
+                del merged[default]
+            merged[name] = value
+        return Request(self._method, self.url, merged, self._body)
+
+    def _is_refused(self, response: Any) -> bool:
+        """Whether an answer is neither the stream nor, as a 204 is, its end; its body then tells why."""
+        if response.status_code == 204:
+            return False
+        essence = _header(response.headers, "content-type").partition(";")[0].strip().lower()
+        wrong_type = self._check_content_type and essence != "text/event-stream"
+        return wrong_type or not 200 <= response.status_code < 300
+
+    def _refusal(self, response: Any, body: bytes) -> SSEError:
+        """The error that a refused answer is, for `_lost`."""
+        url, text = str(getattr(response, "url", self.url)), body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+        if 200 <= response.status_code < 300:
+            return SSEContentTypeError(_header(response.headers, "content-type"), url, text)
+        return SSEHTTPError(response.status_code, url, response.headers, text)
+
+    def _opened(self, response: Any) -> None:
+        """The stream is open, or at its end by a 204."""
+        self.stats.last_activity = self._now()
+        if response.status_code == 204:
+            self._finish("HTTP 204")
+            return
+        self.stats.connects += 1
+        _log().info("%s: open", _shown(self.url))
+        if self._on_open is not None:
+            self._on_open(response)
+
+    def _received(self, chunk: Chunk) -> None:
+        """A chunk has arrived: its events become ready, up to `until`."""
+        self.stats.bytes += len(chunk)
+        self.stats.last_activity = self._now()
+        for event in self._take(chunk):
+            self._failures = 0
+            if event.data == self._until:
+                while self._ready.pop() is not event:
+                    pass
+                self._finish("until")
+                break
+
+    def _lost(self, cause: Exception | None) -> None:
+        """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.
+
+        Raises what ends the stream for good: the cause itself if it is fatal, or `SSEConnectionError`.
+        """
+        if self._closed or self._restarting:
+            return
+        if cause is not None:
+            self._raise_fatal(cause)
+        elif self._until is not None and self._parser._unfinished_data() == self._until:
+            return self._finish("until")
+        elif self._until is None and not self._reconnect:
+            return self._finish("end of the answer")
+        permanent = getattr(cause, "permanent", False)  # what httpclient says of a redirect that it may not follow
+        if permanent or not self._reconnect or self._failures == self._max_retries:
+            raise SSEConnectionError(self.url, self._failures, cause) from cause
+        self._failures += 1
+        self.stats.retries += 1
+        self._parser.reset()
+        wait_s = self._wait_s(cause)
+        self._due = self._now() + wait_s
+        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
+        if self._on_reconnect is not None:
+            self._on_reconnect(cause, wait_s)
+
+    def _raise_fatal(self, cause: Exception) -> None:
+        """Raise `cause`, or the certificate error behind it, unless it is a lost connection."""
+        if isinstance(cause, SSEHTTPError) and cause.status_code in self._retry_statuses and self._reconnect:
+            return
+        lost = (OSError, EOFError)
+        if isinstance(cause, SSEError) or (type(cause).__module__ == "builtins" and not isinstance(cause, lost)):
+            raise cause  # the builtin ones are programming errors
+        untrusted = getattr(sys.modules.get("ssl"), "SSLCertVerificationError", ())
+        link: BaseException | None = cause
+        for _ in range(20):  # a chain may be a ring
+            if isinstance(link, untrusted):
+                raise link
+            link = link and (link.__cause__ or link.__context__)
+
+    def _wait_s(self, cause: Exception | None) -> float:
+        """The wait in seconds before reconnect number `_failures` in a row."""
+        wait_ms: float = self.retry_interval
+        if self._failures > 1:
+            try:
+                wait_ms = max(wait_ms, MIN_BACKOFF_BASE) * self._backoff ** (self._failures - 1)
+            except OverflowError:  # after thousands of failures
+                wait_ms = self._max_retry_interval
+        if isinstance(cause, SSEHTTPError):
+            wait_ms = max(wait_ms, _retry_after_ms(_header(cause.headers, "retry-after"), time.time()))
+        if self._random is None:
+            from random import random
+
+            self._random = random
+        return min(wait_ms, self._max_retry_interval) / 1000 * (1 + self._jitter * self._random())
+
+    def _restarted(self) -> None:
+        """The connection was dropped by `restart()`: open the next at once."""
+        self._restarting = False
+        self._parser.reset()
+        self._due = 0.0
+
+    def _prepare(self) -> None:
+        raise NotImplementedError
+
+    def _finish(self, why: str) -> None:
+        self._closed = True
+        _log().info("%s: end (%s)", _shown(self.url), why)
+
+    def _give(self, end: type[Exception]) -> SSEEvent:
+        event = super()._give(end)
+        self.stats.events += 1
+        return event
+
+    def _body_deadline(self) -> float:
+        """Until when the body of a refused answer may be read, on the monotonic clock."""
+        limit = self._timeout[1] if isinstance(self._timeout, tuple) else self._timeout
+        return self._now() + (MAX_RETRY / 1000 if limit is None else limit)
+
+
+# === 5. Blocking client ==============================================================================================
+#
+# A loop of wait, open, read in the consumer's thread. `close()` and `restart()` come from any thread: they leave a
+# flag for the consumer to find, then wake it wherever it blocks: in the wait by an event, in an opening by the
+# transport, in a read by closing the response.
+
+
+class SSEClient(_Client, _Blocking):
+    """A stream that reconnects: a context manager, and an iterator over its events.
+
+    Leave the loop and come back: nothing is lost. The `with` and the loop raise `SSEConnectionError`, `SSEHTTPError`,
+    `SSEContentTypeError`, `SSELimitError`, `ssl.SSLCertVerificationError`, and what a callback raises.
+    """
+
+    def __enter__(self) -> Self:
+        """Open the stream, under the same rules of reconnection as later on."""
+        try:
+            while self._chunks is None and not self._closed:
+                self._advance()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End the stream, from any thread: a consumer that blocks in it ends its loop at once; idempotent."""
+        self._closed = True
+        self._wake.set()
+        if self._owns_transport:
+            self._transport.close()
+        self._close_response()
+        self._ready.clear()
+
+    def restart(self) -> None:
+        """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
+        self._restarting = True
+        self._wake.set()
+        if self._owns_transport:
+            self._transport.abort()
+        self._close_response()
+
+    # Private
+
+    def _prepare(self) -> None:
+        from threading import Event
+
+        self._wake = Event()  # ends the wait for a reconnect
+
+    def _stop(self) -> None:
+        self.close()
+
+    def _advance(self) -> None:
+        """One step: wait and open, or read what has arrived."""
+        if self._restarting:
+            self._hang_up()
+            self._restarted()
+        if self._chunks is None:
+            self._open()
+            return
+        try:
+            chunk = self._next_chunk(self._heartbeat_timeout)
+        except StopIteration:
+            self._hang_up()
+            self._lost(None)
+        except Exception as exc:
+            self._hang_up()
+            self._lost(exc)
+        else:
+            self._received(chunk)
+
+    def _open(self) -> None:
+        self._wake.wait(max(0.0, self._due - self._now()))
+        self._wake.clear()
+        if self._closed:
+            return
+        self._restarting = False  # this opening is what was asked for
+        cause = self._connect()
+        if cause is None:
+            self._opened(self.response)
+        if cause is not None or self._closed:
+            self._hang_up()
+            self._lost(cause)
+
+    def _connect(self) -> Exception | None:
+        """Ask the transport for the stream; return what is wrong with its answer."""
+        request = self._request(self._headers() if callable(self._headers) else self._headers)
+        try:
+            response = self.response = self._transport(request, self._timeout)
+        except Exception as exc:
+            return exc
+        self._chunks = iter(response.iter_bytes())
+        return self._refusal(response, self._error_body()) if self._is_refused(response) else None
+
+    def _error_body(self) -> bytes:
+        body = b""
+        deadline = self._body_deadline()
+        try:
+            while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
+                body += self._next_chunk(left)
+        except Exception:  # StopIteration, or a broken body: what has come is better than nothing
+            pass
+        return body
+
+    def _next_chunk(self, seconds: float | None) -> bytes:
+        """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
+        response = self.response
+        if seconds is None:
+            return next(self._chunks)  # type: ignore[no-any-return]
+        if hasattr(response, "read_timeout"):  # httpclient's, perhaps wrapped
+            response.read_timeout = seconds
+            return next(self._chunks)  # type: ignore[no-any-return]
+        from threading import Timer
+
+        silent = []
+
+        def expire() -> None:
+            silent.append(True)
+            self._close_response()
+
+        timer = Timer(seconds, expire)
+        timer.start()
+        try:
+            return next(self._chunks)  # type: ignore[no-any-return]
+        except Exception:
+            if silent:
+                raise TimeoutError(f"not a byte for {seconds:.3g} s") from None
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _hang_up(self) -> None:
+        self._close_response()
+        self.response = self._chunks = None
+
+    def _close_response(self) -> None:
+        response = self.response
+        if response is not None:
+            with suppress(Exception):  # whatever another transport raises here: the connection is given up
+                response.close()
+
+
+connect = SSEClient  # a function to its users: `with connect(url) as events:`
+
+
+# === 6. Async client =================================================================================================
+#
+# The same method by method. What is cancelled must lose nothing, so the wait and the opening run in a task of their
+# own, which the next `__anext__` finds again; a read of `httpclient` can be cancelled and repeated as it is, one of
+# another transport runs in a task, too.
+
+
+class AsyncSSEClient(_Client, _Async):
+    """The twin of `SSEClient` for asyncio: an asynchronous context manager, and an asynchronous iterator.
+
+    A cancelled `__anext__` (`asyncio.wait_for`) loses nothing; leaving the `async with` closes everything.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Open the stream, under the same rules of reconnection as later on."""
+        self._entered = True
+        try:
+            while self._chunks is None and not self._closed:
+                await self._advance()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
+        self._closed = True
+        await self._cancel(self._opening)
+        await self._hang_up()
+        if self._owns_transport:
+            await self._transport.aclose()
+        self._ready.clear()
+
+    def restart(self) -> None:
+        """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
+        self._restarting = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._interrupt)
+
+    def __del__(self) -> None:
+        # A consumer cancelled outside of an `async with`: nobody else is left to close the connection.
+        if not self._closed and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response)
+
+    # Private
+
+    def _prepare(self) -> None:
+        self._entered = False  # in an `async with`, which will close it
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Future[Exception | None] | None = None
+        self._reading: asyncio.Future[Any] | None = None
+
+    async def _stop(self) -> None:
+        await self.close()
+
+    async def _advance(self) -> None:
+        """One step: wait and open, or read what has arrived."""
+        if self._restarting:
+            await self._hang_up()
+            self._restarted()
+        if self._chunks is None:
+            await self._open()
+            return
+        try:
+            chunk = await self._next_chunk(self._heartbeat_timeout)
+        except StopAsyncIteration:
+            await self._hang_up()
+            self._lost(None)
+        except Exception as exc:
+            await self._hang_up()
+            self._lost(exc)
+        else:
+            self._received(chunk)
+
+    async def _open(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        if self._opening is None:
+            self._restarting = False  # this opening is what was asked for
+            self._opening = asyncio.ensure_future(self._connect())
+        opening = self._opening
+        try:
+            await asyncio.wait({opening})
+        except asyncio.CancelledError:
+            if self._reconnect and not self._entered:  # may be opened anew; a POST must go on, not be sent twice
+                self._opening = None
+                opening.cancel()
+            raise
+        self._opening = None
+        if opening.cancelled():  # by close() or restart()
+            return
+        cause = opening.result()
+        if cause is None:
+            self._opened(self.response)
+        if cause is not None or self._closed:
+            await self._hang_up()
+            self._lost(cause)
+
+    async def _connect(self) -> Exception | None:
+        """Wait until it is time, ask the transport for the stream; return what is wrong with its answer."""
+        import asyncio
+
+        await asyncio.sleep(max(0.0, self._due - self._now()))
+        headers = self._headers() if callable(self._headers) else self._headers
+        request = self._request(await headers if hasattr(headers, "__await__") else headers)
+        try:
+            response = self.response = await self._transport(request, self._timeout)
+        except Exception as exc:
+            return exc
+        self._chunks = aiter(response.aiter_bytes())
+        return self._refusal(response, await self._error_body()) if self._is_refused(response) else None
+
+    async def _error_body(self) -> bytes:
+        body = b""
+        deadline = self._body_deadline()
+        try:
+            while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
+                body += await self._next_chunk(left)
+        except Exception:  # StopAsyncIteration, or a broken body: what has come is better than nothing
+            pass
+        except BaseException:
+            await self._hang_up()
+            raise
+        return body
+
+    async def _next_chunk(self, seconds: float | None) -> bytes:
+        """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
+        response = self.response
+        if hasattr(response, "read_timeout"):  # httpclient's, perhaps wrapped
+            response.read_timeout = seconds
+            return await self._chunks.__anext__()  # type: ignore[no-any-return]
+        import asyncio
+
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._chunks.__anext__())
+        reading = self._reading
+        if not (await asyncio.wait({reading}, timeout=seconds))[0]:
+            raise TimeoutError(f"not a byte for {seconds:.3g} s")
+        self._reading = None
+        return reading.result()  # type: ignore[no-any-return]
+
+    async def _hang_up(self) -> None:
+        response, chunks = self.response, self._chunks
+        self.response = self._chunks = None
+        await self._cancel(self._reading)
+        self._reading = None
+        with suppress(Exception):  # whatever another transport raises here: the connection is given up
+            if hasattr(chunks, "aclose"):
+                await chunks.aclose()
+            if response is not None:
+                await response.aclose()
+
+    async def _cancel(self, task: asyncio.Future[Any] | None) -> None:
+        """Cancel a task of ours and wait for its end."""
+        if task is not None:
+            import asyncio
+
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # retrieved, so that nothing is logged about it
+
+    def _interrupt(self) -> None:
+        """Wake the consumer after `restart()`, in the loop's thread."""
+        _abandon(self._opening, self._reading, self.response)
+
+
+def _abandon(opening: Any, reading: Any, response: Any) -> None:
+    """End tasks and connection without waiting."""
+    for task in (opening, reading):
+        if task is not None:
+            task.cancel()
+    if hasattr(response, "abort"):
+        response.abort()
+
+
+async_connect = AsyncSSEClient  # a function to its users: `async with async_connect(url) as events:`
