@@ -1099,19 +1099,25 @@ class _BlockingConnection(_Connection):
         """A method of the socket, with a timeout, ended by `close()`."""
         try:
             with self._in_use:
-                if not self._closed and self._sock is not None:
-                    if seconds != self._seconds:
-                        self._sock.settimeout(seconds)
-                        self._seconds = seconds
-                    result = getattr(self._sock, name)(argument)
+                if self._closed or self._sock is None:
+                    raise HttpConnectionError("the connection was closed here")
+                if seconds != self._seconds:
+                    self._sock.settimeout(seconds)
+                    self._seconds = seconds
+                return getattr(self._sock, name)(argument) or self._end()
         except TimeoutError:
             raise HttpTimeoutError(f"no data for {seconds:.3g} s") from None
         except OSError as exc:
             raise HttpConnectionError(f"connection lost: {exc.strerror or exc}") from exc
+        finally:
+            if self._closed:
+                self.close()
+
+    def _end(self) -> bytes:
+        """An end of the connection that is not made by `close()`."""
         if self._closed:
-            self.close()
             raise HttpConnectionError("the connection was closed here")
-        return result
+        return b""
 
 
 def _is_ready(sock: socket.socket, seconds: float, write: bool = False) -> bool:

@@ -33,14 +33,13 @@ import sys
 import time
 from codecs import utf_8_decode
 from collections import deque
-from contextlib import suppress
 from types import SimpleNamespace
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than this whole module
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from typing import Any, ClassVar, Union
 
     from typing_extensions import Self
@@ -512,7 +511,8 @@ class _Events:
         self._parser = SSEParser(last_event_id, **options)
         self._ready: deque[SSEEvent] = deque()
         self._given_id = last_event_id  # of the event given out last, for as long as others are ready
-        self._closed = False  # closed, or at the end
+        self._ended = False  # nothing comes after what is ready
+        self._closed = False  # nor does that
 
     @property
     def last_event_id(self) -> str:
@@ -526,17 +526,14 @@ class _Events:
         self._ready.extend(events)
         return events
 
-    def _give(self, end: type[Exception]) -> SSEEvent:
-        try:
-            event = self._ready.popleft()
-        except IndexError:  # closed from another thread meanwhile
-            raise end from None
+    def _give(self) -> SSEEvent:
+        event = self._ready.popleft()
         self._given_id = event.id
         return event
 
     def _check_end(self, end: type[Exception]) -> None:
         """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
-        if self._closed:
+        if self._closed or self._ended:
             raise end
         if self._parser._error is not None:
             raise self._parser._error
@@ -553,14 +550,14 @@ class _Blocking(_Events):
         return self
 
     def __next__(self) -> SSEEvent:
-        while not self._ready:
+        while self._closed or not self._ready:
             try:
                 self._check_end(StopIteration)
                 self._advance()
             except Exception:
                 self._stop()
                 raise
-        return self._give(StopIteration)
+        return self._give()
 
     def close(self) -> None:
         raise NotImplementedError
@@ -583,14 +580,14 @@ class _Async(_Events):
         return self
 
     async def __anext__(self) -> SSEEvent:
-        while not self._ready:
+        while self._closed or not self._ready:
             try:
                 self._check_end(StopAsyncIteration)
                 await self._advance()
             except Exception:
                 await self._stop()
                 raise
-        return self._give(StopAsyncIteration)
+        return self._give()
 
     async def close(self) -> None:
         raise NotImplementedError
@@ -663,7 +660,6 @@ class EventSource(_Source, _Blocking):
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._closed = True
-        self._ready.clear()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "close"):
                 closable.close()
@@ -678,7 +674,6 @@ class AsyncEventSource(_Source, _Async):
     async def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._closed = True
-        self._ready.clear()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "aclose"):
                 await closable.aclose()
@@ -689,10 +684,10 @@ class AsyncEventSource(_Source, _Async):
         self._accept(await self._iterator.__anext__())
 
     def _iterate(self, source: Any) -> Any:
-        return aiter(source) if hasattr(source, "__aiter__") else _each(source)
+        return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
 
 
-async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
+async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
 
@@ -895,6 +890,7 @@ class _Client(_Events):
             self._defaults["Authorization"] = f"Basic {b64encode(userinfo).decode()}"
         self._headers = headers if callable(headers) else _checked_headers({} if headers is None else headers)
         self._timeout, self._heartbeat_timeout = timeout, heartbeat_timeout
+        self._limit = timeout[1] if isinstance(timeout, tuple) else timeout  # for the body of a refused answer
         self._retry_interval, self._max_retry_interval = retry_interval, max_retry_interval
         self._backoff, self._jitter, self._max_retries = float(backoff), jitter, max_retries
         self._reconnect = self._method == "GET" if reconnect is None else reconnect
@@ -921,7 +917,7 @@ class _Client(_Events):
         return min(retry, self._max_retry_interval)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._chunks is not None else "not open"
+        state = "closed" if self._closed or self._ended else "open" if self._chunks is not None else "not open"
         return f"<{type(self).__name__} {_shown(self.url)} {state}>"
 
     # Private
@@ -931,7 +927,7 @@ class _Client(_Events):
         try:
             import httpclient
 
-            kind: Any = httpclient.AsyncTransport if isinstance(self, _Async) else httpclient.Transport
+            httpclient._BaseTransport  # what no other module of that name has
         except (ImportError, AttributeError):
             other = getattr(sys.modules.get("httpclient"), "__file__", None)
             why = f"{other} is another module of that name" if other else "it was not found"
@@ -941,7 +937,8 @@ class _Client(_Events):
 
             self._owns_transport = False
             return missing
-        return kind(verify=verify, proxy=proxy)
+        kind = httpclient.AsyncTransport if isinstance(self, _Async) else httpclient.Transport
+        return kind(verify, proxy)
 
     def _request(self, headers: Any) -> Request:
         """What to ask the transport for; `headers` are the user's."""
@@ -1060,18 +1057,12 @@ class _Client(_Events):
         raise NotImplementedError
 
     def _finish(self, why: str) -> None:
-        self._closed = True
+        self._ended = True
         _log().info("%s: end (%s)", _shown(self.url), why)
 
-    def _give(self, end: type[Exception]) -> SSEEvent:
-        event = super()._give(end)
+    def _give(self) -> SSEEvent:
         self.stats.events += 1
-        return event
-
-    def _body_deadline(self) -> float:
-        """Until when the body of a refused answer may be read, on the monotonic clock."""
-        limit = self._timeout[1] if isinstance(self._timeout, tuple) else self._timeout
-        return self._now() + (MAX_RETRY / 1000 if limit is None else limit)
+        return super()._give()
 
 
 # === 5. Blocking client ==============================================================================================
@@ -1091,7 +1082,7 @@ class SSEClient(_Client, _Blocking):
     def __enter__(self) -> Self:
         """Open the stream, under the same rules of reconnection as later on."""
         try:
-            while self._chunks is None and not self._closed:
+            while self._chunks is None and not (self._closed or self._ended):
                 self._advance()
         except BaseException:
             self.close()
@@ -1105,7 +1096,6 @@ class SSEClient(_Client, _Blocking):
         if self._owns_transport:
             self._transport.close()
         self._close_response()
-        self._ready.clear()
 
     def restart(self) -> None:
         """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
@@ -1153,7 +1143,7 @@ class SSEClient(_Client, _Blocking):
         cause = self._connect()
         if cause is None:
             self._opened(self.response)
-        if cause is not None or self._closed:
+        if cause is not None or self._ended:
             self._hang_up()
             self._lost(cause)
 
@@ -1169,7 +1159,7 @@ class SSEClient(_Client, _Blocking):
 
     def _error_body(self) -> bytes:
         body = b""
-        deadline = self._body_deadline()
+        deadline = self._now() + (MAX_RETRY if self._limit is None else self._limit)
         try:
             while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
                 body += self._next_chunk(left)
@@ -1212,8 +1202,10 @@ class SSEClient(_Client, _Blocking):
     def _close_response(self) -> None:
         response = self.response
         if response is not None:
-            with suppress(Exception):  # whatever another transport raises here: the connection is given up
+            try:
                 response.close()
+            except Exception:  # of another transport: the connection is given up anyway
+                pass
 
 
 connect = SSEClient  # a function to its users: `with connect(url) as events:`
@@ -1232,11 +1224,12 @@ class AsyncSSEClient(_Client, _Async):
     A cancelled `__anext__` (`asyncio.wait_for`) loses nothing; leaving the `async with` closes everything.
     """
 
+    _loop: asyncio.AbstractEventLoop | None = None  # set when it is first opened
+
     async def __aenter__(self) -> Self:
         """Open the stream, under the same rules of reconnection as later on."""
-        self._entered = True
         try:
-            while self._chunks is None and not self._closed:
+            while self._chunks is None and not (self._closed or self._ended):
                 await self._advance()
         except BaseException:
             await self.close()
@@ -1246,11 +1239,10 @@ class AsyncSSEClient(_Client, _Async):
     async def close(self) -> None:
         """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
         self._closed = True
-        await self._cancel(self._opening)
+        await _cancel(self._opening)
         await self._hang_up()
         if self._owns_transport:
             await self._transport.aclose()
-        self._ready.clear()
 
     def restart(self) -> None:
         """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
@@ -1260,14 +1252,12 @@ class AsyncSSEClient(_Client, _Async):
 
     def __del__(self) -> None:
         # A consumer cancelled outside of an `async with`: nobody else is left to close the connection.
-        if not self._closed and self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._closed and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response)
 
     # Private
 
     def _prepare(self) -> None:
-        self._entered = False  # in an `async with`, which will close it
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[Exception | None] | None = None
         self._reading: asyncio.Future[Any] | None = None
 
@@ -1295,26 +1285,21 @@ class AsyncSSEClient(_Client, _Async):
 
     async def _open(self) -> None:
         import asyncio
+        from weakref import proxy
 
-        self._loop = asyncio.get_running_loop()
         if self._opening is None:
+            self._loop = asyncio.get_running_loop()
             self._restarting = False  # this opening is what was asked for
-            self._opening = asyncio.ensure_future(self._connect())
+            # By a proxy: a task that holds the client would keep it from `__del__`.
+            self._opening = asyncio.ensure_future(AsyncSSEClient._connect(proxy(self)))
         opening = self._opening
-        try:
-            await asyncio.wait({opening})
-        except asyncio.CancelledError:
-            if self._reconnect and not self._entered:  # may be opened anew; a POST must go on, not be sent twice
-                self._opening = None
-                opening.cancel()
-            raise
+        await asyncio.wait({opening})
         self._opening = None
-        if opening.cancelled():  # by close() or restart()
-            return
-        cause = opening.result()
+        cause = ConnectionError("cancelled") if opening.cancelled() else opening.result()
         if cause is None:
+            self._chunks = aiter(self.response.aiter_bytes())
             self._opened(self.response)
-        if cause is not None or self._closed:
+        if cause is not None or self._ended:
             await self._hang_up()
             self._lost(cause)
 
@@ -1329,21 +1314,7 @@ class AsyncSSEClient(_Client, _Async):
             response = self.response = await self._transport(request, self._timeout)
         except Exception as exc:
             return exc
-        self._chunks = aiter(response.aiter_bytes())
-        return self._refusal(response, await self._error_body()) if self._is_refused(response) else None
-
-    async def _error_body(self) -> bytes:
-        body = b""
-        deadline = self._body_deadline()
-        try:
-            while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
-                body += await self._next_chunk(left)
-        except Exception:  # StopAsyncIteration, or a broken body: what has come is better than nothing
-            pass
-        except BaseException:
-            await self._hang_up()
-            raise
-        return body
+        return self._refusal(response, await _error_body(response, self._limit)) if self._is_refused(response) else None
 
     async def _next_chunk(self, seconds: float | None) -> bytes:
         """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
@@ -1359,32 +1330,59 @@ class AsyncSSEClient(_Client, _Async):
         if not (await asyncio.wait({reading}, timeout=seconds))[0]:
             raise TimeoutError(f"not a byte for {seconds:.3g} s")
         self._reading = None
+        if reading.cancelled():
+            raise ConnectionError("cancelled")
         return reading.result()  # type: ignore[no-any-return]
 
     async def _hang_up(self) -> None:
         response, chunks = self.response, self._chunks
         self.response = self._chunks = None
-        await self._cancel(self._reading)
+        await _cancel(self._reading)
         self._reading = None
-        with suppress(Exception):  # whatever another transport raises here: the connection is given up
+        try:
             if hasattr(chunks, "aclose"):
                 await chunks.aclose()
             if response is not None:
                 await response.aclose()
-
-    async def _cancel(self, task: asyncio.Future[Any] | None) -> None:
-        """Cancel a task of ours and wait for its end."""
-        if task is not None:
-            import asyncio
-
-            task.cancel()
-            await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()  # retrieved, so that nothing is logged about it
+        except Exception:  # of another transport: the connection is given up anyway
+            pass
 
     def _interrupt(self) -> None:
         """Wake the consumer after `restart()`, in the loop's thread."""
         _abandon(self._opening, self._reading, self.response)
+
+
+async def _error_body(response: Any, seconds: float | None) -> bytes:
+    import asyncio
+
+    body = bytearray()
+    chunks = response.aiter_bytes()
+
+    async def read() -> None:
+        async for chunk in chunks:
+            body.extend(chunk)
+            if len(body) >= MAX_ERROR_BODY:
+                break
+
+    reading = asyncio.ensure_future(read())
+    try:
+        await asyncio.wait({reading}, timeout=seconds)
+    finally:
+        await _cancel(reading)  # if it failed: what has come is better than nothing
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
+    return bytes(body)
+
+
+async def _cancel(task: asyncio.Future[Any] | None) -> None:
+    """Cancel a task of ours and wait for its end."""
+    if task is not None:
+        import asyncio
+
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # retrieved, so that nothing is logged about it
 
 
 def _abandon(opening: Any, reading: Any, response: Any) -> None:

@@ -63,6 +63,14 @@ def driver(request: pytest.FixtureRequest, leaks: None) -> Any:
     return AsyncDriver() if request.param == "async" else SyncDriver()
 
 
+@pytest.fixture
+def async_driver(leaks: None) -> Any:
+    """The async client, for what only tasks can do."""
+    from drivers import AsyncDriver
+
+    return AsyncDriver()
+
+
 @pytest.fixture(scope="session")
 def need() -> Callable[[str, str], str]:
     """`need("nginx", "/usr/sbin/nginx")`: skips where a Debian package is missing, and fails under CI."""

@@ -116,14 +116,14 @@ async def connecting(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
 @contextlib.asynccontextmanager
 async def shaking_hands(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The server takes the ClientHello and never answers."""
-    with ScriptServer([RAW, HOLD]) as server:
+    with ScriptServer(then=[RAW, HOLD]) as server:
         yield driver.connect(server.url.replace("http:", "https:"), timeout=60), lambda: server.received(0)
 
 
 @contextlib.asynccontextmanager
 async def tunnelling(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The proxy never answers a CONNECT."""
-    with ScriptServer([HOLD]) as proxy:
+    with ScriptServer(then=[HOLD]) as proxy:
         client = driver.connect("https://stream.example/", proxy=proxy.origin, timeout=60)
         yield client, lambda: proxy.requested(1)
 
@@ -131,7 +131,7 @@ async def tunnelling(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
 @contextlib.asynccontextmanager
 async def awaiting_head(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The server has the request and sends half a head."""
-    with ScriptServer(["HTTP/1.1 200 OK\r\nContent-", HOLD]) as server:
+    with ScriptServer(then=["HTTP/1.1 200 OK\r\nContent-", HOLD]) as server:
         yield driver.connect(server.url, timeout=60), lambda: server.requested(1)
 
 
@@ -148,7 +148,7 @@ async def reading_tls(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The stream is open and silent, under TLS."""
     from conftest import Authority
 
-    with ScriptServer([SSE, HOLD], tls=Authority().server()) as server:
+    with ScriptServer(then=[SSE, HOLD], tls=Authority().server()) as server:
         client = driver.connect(server.url, verify=False)
         yield client, lambda: eventually(lambda: client.response is not None)
 
@@ -156,7 +156,7 @@ async def reading_tls(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
 @contextlib.asynccontextmanager
 async def reading_error(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The server has sent a 500 and its body does not come."""
-    with ScriptServer([head(500, content_length=9), "half", HOLD]) as server:
+    with ScriptServer(then=[head(500, content_length=9), "half", HOLD]) as server:
         yield driver.connect(server.url, timeout=60), lambda: server.requested(1)
 
 
@@ -215,12 +215,10 @@ async def test_close_before_the_first_read_keeps_it_closed(
 
 @states
 async def test_cancelled_iteration_is_all_gone_after_the_with(
-    driver: Any, state: Any, monkeypatch: pytest.MonkeyPatch
+    async_driver: Any, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task cancelled in `async for` leaves its `async with`, which leaves nothing behind."""
-    if not driver.is_async:
-        pytest.skip("only tasks can be cancelled")
-    async with state(driver, monkeypatch) as (events, reached):
+    async with state(async_driver, monkeypatch) as (events, reached):
         client, before = events.client, asyncio.all_tasks()
 
         async def consume() -> None:
@@ -242,14 +240,12 @@ async def test_cancelled_iteration_is_all_gone_after_the_with(
             assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
-@states
-async def test_cancelled_entry_leaves_nothing_behind(driver: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("state", OPENING, ids=lambda state: state.__name__)
+async def test_cancelled_entry_leaves_nothing_behind(
+    async_driver: Any, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A task cancelled while `async with` opens never reaches its `__aexit__`; the client cleans up itself."""
-    if not driver.is_async:
-        pytest.skip("only tasks can be cancelled")
-    if state in (reading, reading_tls, waiting):
-        pytest.skip("the with block is entered by then")
-    async with state(driver, monkeypatch) as (events, reached):
+    async with state(async_driver, monkeypatch) as (events, reached):
         before = asyncio.all_tasks()
 
         async def consume() -> None:
@@ -318,10 +314,12 @@ def test_close_may_come_from_a_callback_and_from_many_threads() -> None:
 async def test_async_close_may_come_from_a_callback() -> None:
     """`await close()` by the consumer's own task, between two events, ends its loop."""
     with ScriptServer([SSE, event(1), event(2), HOLD]) as server:
+        seen = []
         async with sse.async_connect(server.url) as client:
-            async for _ in client:
+            async for found in client:
+                seen.append(found.data)
                 await client.close()
-        assert client.last_event_id == "1"
+        assert seen == ["1"]
 
 
 # === restart() ===
@@ -514,6 +512,16 @@ async def test_short_waits_while_opening_open_once(driver: Any) -> None:
         assert (found.data, len(server.connections)) == ("1", 1)
         assert ran_out >= 2
         await events.close()
+
+
+async def test_short_waits_while_reopening_open_once(driver: Any) -> None:
+    """So does the opening after a loss, within a `with`."""
+    with ScriptServer([SSE, event(1)], [drip(SSE, 0.01, 2), event(2), HOLD]) as server:
+        async with driver.connect(server.url, **QUICK) as events:
+            assert (await events.next()).data == "1"
+            found, ran_out = await in_short_waits(events, 0.05)
+            assert (found.data, len(server.connections)) == ("2", 2)
+            assert ran_out >= 2
 
 
 async def test_short_waits_do_not_prolong_a_reconnect_wait(driver: Any) -> None:
@@ -1419,16 +1427,23 @@ async def test_async_callbacks_run_in_the_task_of_the_consumer() -> None:
     """Context variables of the application are those that its callbacks see."""
     tasks: list[Any] = []
 
-    def note(*_: object) -> dict[str, str]:
+    def note(*_: object) -> None:
         tasks.append(asyncio.current_task())
-        return {}
 
     with ScriptServer([SSE, ": c\n\n"]) as server:
-        options = {"headers": note, "on_open": note, "on_reconnect": note, "on_comment": note}
+        options = {"on_open": note, "on_reconnect": note, "on_comment": note}
         async with sse.async_connect(server.url, **options, **QUICK) as events:
             assert [event async for event in events] == []
-    assert len(tasks) >= 5
+    assert len(tasks) >= 3
     assert set(tasks) == {asyncio.current_task()}
+
+
+async def test_last_event_id_is_that_of_the_last_event_given_out(driver: Any) -> None:
+    """Three events arrive at once: whoever stops after the first and resumes from `.last_event_id` loses nothing."""
+    with ScriptServer([SSE, event(1) + event(2) + event(3), HOLD]) as server:
+        async with driver.connect(server.url) as events:
+            assert (await events.next()).data == "1"
+            assert events.last_event_id == "1"
 
 
 # === until ===
