@@ -22,8 +22,8 @@ import re
 import select
 import socket
 import time
-from collections.abc import Mapping
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlencode, urljoin, urlsplit
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
-    from typing import Any, Union
+    from typing import Any, TypeAlias
 
     from typing_extensions import Self
 
-    _Steps = Generator[tuple[str, Any, Any, Union[float, None]], Any, Any]
-    Timeout = Union[float, tuple[Union[float, None], Union[float, None]], None]
+    _Steps: TypeAlias = Generator[tuple[str, Any, Any, "float | None"], Any, Any]
+    Timeout: TypeAlias = "float | tuple[float | None, float | None] | None"
 
 __all__ = [
     "AsyncResponse",
@@ -212,7 +212,7 @@ def _make_request(
     method: str, url: str, headers: Mapping[str, str] | None, params: Mapping[str, Any] | None, json: Any, body: Any
 ) -> _Request:
     """Check the arguments; raise `TypeError` or `ValueError` that names the wrong one, never a header's value."""
-    if not isinstance(method, str) or not _TOKEN.fullmatch(method):
+    if not _TOKEN.fullmatch(method):
         raise ValueError(f"method must be an HTTP method, got {method!r}")
     if params is not None:
         head, hash, fragment = url.partition("#")
@@ -233,7 +233,7 @@ def _make_request(
     if parsed.userinfo is not None:
         fields["Authorization"] = _basic(parsed.userinfo)
     for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
+        if type(name) is not str or type(value) is not str:
             raise TypeError(f"headers must map str to str, got {type(value).__name__} for {name!r}")
         if not _TOKEN.fullmatch(name) or any(c in value for c in "\r\n\0"):
             raise ValueError(f"headers: bad name, or CR, LF or NUL in the value, of {name!r}")
@@ -975,7 +975,7 @@ class _BaseTransport:
                     raise
                 connection = None  # the server had closed an idle connection: one more try
             finally:
-                self._busy.discard(connection)  # type: ignore[arg-type]
+                self._busy.discard(connection)
 
     def _secure(self, connection: _Connection, route: _Route, deadline: float | None) -> _Steps:
         """Through the proxy's tunnel, RFC 9110 section 9.3.6, and with TLS, where the route says so."""
@@ -1328,9 +1328,13 @@ async def _async_connect(route: _Route) -> _AsyncConnection:
     loop = asyncio.get_running_loop()
     found: asyncio.Future[Any] = loop.create_future()
 
+    def answer(result: Any) -> None:
+        if not found.done():
+            found.set_result(result)
+
     def tell(result: Any) -> None:
         with suppress(RuntimeError):  # the loop may have been closed meanwhile
-            loop.call_soon_threadsafe(lambda: found.done() or found.set_result(result))
+            loop.call_soon_threadsafe(answer, result)
 
     _look_up(route.host, route.port, tell)
     addresses = await found

@@ -37,20 +37,37 @@ from types import SimpleNamespace
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than this whole module
 if TYPE_CHECKING:
+    import argparse
     import asyncio
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-    from typing import Any, ClassVar, Union
+    import threading
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
     from typing_extensions import Self
 
-    Chunk = Union[bytes, bytearray, memoryview, str]
-    Timeout = Union[float, tuple[Union[float, None], Union[float, None]], None]
+    Overflow = Literal["block", "drop_oldest", "drop_newest"]
+    _T = TypeVar("_T")
+
+    class _Generic(Generic[_T]): ...
+
+    Chunk: TypeAlias = "bytes | bytearray | memoryview | str"
+    Timeout: TypeAlias = "float | tuple[float | None, float | None] | None"
+
+else:  # so that classes can name their element type without the import
+    _T = None
+
+    class _Generic:
+        def __class_getitem__(cls, item):
+            return cls
+
 
 __all__ = [
     "TRANSIENT",
+    "AsyncBuffered",
     "AsyncEventSource",
     "AsyncSSEClient",
+    "Buffered",
     "EventSource",
     "Request",
     "SSEClient",
@@ -61,7 +78,11 @@ __all__ = [
     "SSEHTTPError",
     "SSELimitError",
     "SSEParser",
+    "async_batched",
+    "async_buffered",
     "async_connect",
+    "batched",
+    "buffered",
     "connect",
 ]
 __version__ = "0.1.0"
@@ -70,6 +91,7 @@ MAX_EVENT_SIZE = 16 * 1024 * 1024  # characters of one block: far over any real 
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refused answer that are kept: API errors are short, error pages are not
 MAX_RETRY = 2**31 - 1  # ms, what browsers' integers hold: a `retry` of more digits means "very long", not a crash
 MIN_BACKOFF_BASE = 100  # ms, from the second failure in a row on: `retry: 0` must not spin
+OVERFLOW = ("block", "drop_oldest", "drop_newest")
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that may pass by themselves, for `retry_statuses`
 
 
@@ -83,14 +105,14 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that may pass by the
 class _Fields:
     """`__dataclass_fields__` of a record, made when first asked for."""
 
-    def __get__(self, instance: object, owner: type[_Record]) -> dict[str, Any]:
+    def __get__(self, instance: object, owner: Any) -> dict[str, Any]:
         from dataclasses import MISSING, field, make_dataclass
 
         init: Any = owner.__init__
         defaults = dict(zip(reversed(owner.__match_args__), reversed(init.__defaults__)))
         fields = [(n, init.__annotations__[n], field(default=defaults.get(n, MISSING))) for n in owner.__match_args__]
-        owner.__dataclass_fields__ = make_dataclass(owner.__name__, fields).__dataclass_fields__
-        return owner.__dataclass_fields__
+        owner.__dataclass_fields__ = made = make_dataclass(owner.__name__, fields).__dataclass_fields__  # type: ignore[attr-defined]
+        return made  # type: ignore[no-any-return]
 
 
 class _Record:
@@ -387,7 +409,7 @@ class SSEParser:
     # Private
 
     def _decode(self, chunk: Chunk) -> str:
-        """ "UTF-8 decode": U+FFFD for what is not UTF-8; an unfinished character is kept for the next chunk."""
+        """Decode by "UTF-8 decode": U+FFFD for what is none; an unfinished character waits for the next chunk."""
         if isinstance(chunk, str):
             if self._undecoded:  # text in place of the missing bytes: they will not come
                 self._undecoded, chunk = b"", "\ufffd" + chunk
@@ -701,9 +723,7 @@ async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
 
 
 def _check(name: str, value: Any, kinds: Any, must: str, valid: Callable[[Any], object] | None = None) -> None:
-    """Raise `TypeError` unless `value` is of one of `kinds` (`None` and `callable` included), `ValueError` unless it
-    is `valid`.
-    """
+    """Raise `TypeError` if `value` is none of `kinds` (`None`, `callable` included), `ValueError` if not `valid`."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if value is None and None in kinds:
         return
@@ -740,11 +760,13 @@ def _split_url(url: str, params: Mapping[str, Any] | None) -> tuple[str, bytes |
         raise TypeError(f"url must be str, got {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError
+        if any(c <= " " or c == "\x7f" for c in url):  # urlsplit drops CR, LF and TAB silently
+            raise ValueError
     except ValueError:
-        valid = False
-    if not valid or any(c <= " " or c == "\x7f" for c in url):  # urlsplit drops CR, LF and TAB silently
-        raise ValueError(f"url must be http:// or https://, without spaces and control characters, got {_shown(url)!r}")
+        must = "an http or https URL without spaces and control characters"
+        raise ValueError(f"url must be {must}, got {_shown(url)!r}") from None
     if params is not None:
         _check("params", params, object, "a mapping", lambda p: hasattr(p, "items"))
         parts = parts._replace(query="&".join(filter(None, (parts.query, urlencode(params, doseq=True)))))
@@ -770,10 +792,13 @@ def _retry_after_ms(value: str, now: float) -> float:
 
 
 def _log() -> Any:
-    """The logger; the parser does without the import."""
+    """The logger, silent until the application asks for it; the parser does without the import."""
     import logging
 
-    return logging.getLogger("sse")
+    logger = logging.getLogger("sse")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 class _Client(_Events):
@@ -847,7 +872,13 @@ class _Client(_Events):
         _check("heartbeat_timeout", heartbeat_timeout, (*number, None), "seconds > 0, or None", lambda n: n > 0)
         for limit in timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,):
             _check("timeout", limit, (*number, None), "seconds > 0, a pair of them, or None", lambda n: n > 0)
-        _check("max_retry_interval", max_retry_interval, number, "milliseconds from 0 to 2**31 - 1", lambda n: 0 <= n <= MAX_RETRY)
+        _check(
+            "max_retry_interval",
+            max_retry_interval,
+            number,
+            "milliseconds from 0 to 2**31 - 1",
+            lambda n: 0 <= n <= MAX_RETRY,
+        )
         must = f"a number of milliseconds from 0 to max_retry_interval={max_retry_interval!r}"
         _check("retry_interval", retry_interval, number, must, lambda n: 0 <= n <= max_retry_interval)
         _check("backoff", backoff, number, "a number >= 1", lambda n: 1 <= n < float("inf"))
@@ -912,7 +943,7 @@ class _Client(_Events):
 
     @property
     def retry_interval(self) -> float:
-        """The reconnection time in force, in ms: the server's `retry`, else the option; at most `max_retry_interval`."""
+        """The reconnection time in force in ms: the server's `retry`, else the option, up to `max_retry_interval`."""
         retry = self._retry_interval if self._parser.retry is None else self._parser.retry
         return min(retry, self._max_retry_interval)
 
@@ -927,12 +958,13 @@ class _Client(_Events):
         try:
             import httpclient
 
-            httpclient._BaseTransport  # what no other module of that name has
-        except (ImportError, AttributeError):
+            if not hasattr(httpclient, "HttpProtocolError"):
+                raise ImportError
+        except ImportError:
             other = getattr(sys.modules.get("httpclient"), "__file__", None)
             why = f"{other} is another module of that name" if other else "it was not found"
 
-            def missing(request: Request, timeout: Timeout) -> Any:
+            def missing(*_: object) -> Any:
                 raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
 
             self._owns_transport = False
@@ -1002,9 +1034,11 @@ class _Client(_Events):
         if cause is not None:
             self._raise_fatal(cause)
         elif self._until is not None and self._parser._unfinished_data() == self._until:
-            return self._finish("until")
+            self._finish("until")
+            return
         elif self._until is None and not self._reconnect:
-            return self._finish("end of the answer")
+            self._finish("end of the answer")
+            return
         permanent = getattr(cause, "permanent", False)  # what httpclient says of a redirect that it may not follow
         if permanent or not self._reconnect or self._failures == self._max_retries:
             raise SSEConnectionError(self.url, self._failures, cause) from cause
@@ -1013,9 +1047,9 @@ class _Client(_Events):
         self._parser.reset()
         wait_s = self._wait_s(cause)
         self._due = self._now() + wait_s
-        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
         if self._on_reconnect is not None:
             self._on_reconnect(cause, wait_s)
+        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
 
     def _raise_fatal(self, cause: Exception) -> None:
         """Raise `cause`, or the certificate error behind it, unless it is a lost connection."""
@@ -1395,3 +1429,553 @@ def _abandon(opening: Any, reading: Any, response: Any) -> None:
 
 
 async_connect = AsyncSSEClient  # a function to its users: `async with async_connect(url) as events:`
+
+
+# === 7. Buffers and batches ==========================================================================================
+#
+# A reader, a thread or a task, fills a queue ahead of its consumers. `_Queue` holds the rules: what overflows, when a
+# batch is due, what comes at the end. The two shells only wait until one of them has something to do.
+
+
+class _Queue:
+    def __init__(self, events: Any, maxsize: int, overflow: str, size: int | None = None, max_wait: float = 0) -> None:
+        _check("maxsize", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
+        _check("overflow", overflow, str, "'block', 'drop_oldest' or 'drop_newest'", OVERFLOW.__contains__)
+        _check("size", size, (int, None), "a number of events >= 1", lambda n: n >= 1)
+        _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n <= MAX_RETRY / 1000)
+        self.dropped = 0  # events lost to a full queue
+        self._events = events
+        self._maxsize, self._overflow = maxsize, overflow
+        self._single, self._size, self._max_wait = size is None, size or 1, max_wait
+        self._items: deque[tuple[float, Any]] = deque()  # with the time of their arrival
+        self._ended = self._closed = False  # by the source, by us
+        self._error: BaseException | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        raise NotImplementedError
+
+    def _offer(self, item: Any) -> bool:
+        """Put an event into the queue; `False` if it has to wait for room."""
+        if self._closed:
+            return True  # nobody will take it
+        if len(self._items) >= self._maxsize:
+            if self._overflow == "block":
+                return False
+            self.dropped += 1
+            if str(self.dropped).strip("0") == "1":  # the first, and every power of ten
+                _log().warning("buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
+            if self._overflow == "drop_newest":
+                return True
+            self._items.popleft()
+        self._items.append((time.monotonic(), item))
+        return True
+
+    def _wait_s(self) -> float | None:
+        """Seconds until there is something to take, 0 for now; `None`: until something changes."""
+        if self._closed or self._ended or len(self._items) >= self._size:
+            return 0.0
+        return max(0.0, self._items[0][0] + self._max_wait - time.monotonic()) if self._items else None
+
+    def _take(self, end: type[Exception]) -> Any:
+        """The event or the batch that is due; at the end the error of the source, for each consumer."""
+        if self._closed or not self._items:
+            raise end if self._closed or self._error is None else self._error
+        if self._single:
+            return self._items.popleft()[1]
+        return [self._items.popleft()[1] for _ in range(min(self._size, len(self._items)))]
+
+
+class Buffered(_Queue, _Generic[_T]):
+    """Events that a thread reads ahead: a context manager, and an iterator that several threads may share."""
+
+    def _prepare(self) -> None:
+        from threading import Condition
+
+        self._changed = Condition()
+        self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _T:
+        self._start()
+        with self._changed:
+            while (wait_s := self._wait_s()) != 0:
+                self._changed.wait(wait_s)
+            item = self._take(StopIteration)
+            self._changed.notify_all()  # there is room
+            return item  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Stop reading, close the source, end the loops of all consumers; from any thread, idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        patience_s = 0.1  # what cannot be closed is left to its daemon thread
+        if hasattr(self._events, "close"):
+            try:
+                self._events.close()
+                patience_s = 10.0
+            except ValueError:  # a generator in which the thread is waiting
+                pass
+        if self._reader is not None:
+            self._reader.join(patience_s)
+
+    def _start(self) -> None:
+        from threading import Thread
+
+        with self._changed:
+            if self._reader is None and not self._closed:
+                self._reader = Thread(target=self._read, daemon=True, name="sse read-ahead")
+                self._reader.start()
+
+    def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            for event in self._events:
+                with self._changed:
+                    while not self._offer(event):
+                        self._changed.wait()
+                    self._changed.notify_all()
+                    if self._closed:
+                        break
+        except BaseException as exc:  # for the consumers
+            error = exc
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+
+class AsyncBuffered(_Queue, _Generic[_T]):
+    """Events that a task reads ahead: an asynchronous context manager and iterator that several tasks may share."""
+
+    def _prepare(self) -> None:
+        from asyncio import Event
+
+        self._changed = Event()
+        self._reader: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _T:
+        self._start()
+        while (wait_s := self._wait_s()) != 0:
+            self._changed.clear()
+            timer = wait_s and self._loop.call_later(wait_s, self._changed.set)
+            try:
+                await self._changed.wait()
+            finally:
+                if timer:
+                    timer.cancel()
+        item = self._take(StopAsyncIteration)
+        self._changed.set()  # there is room
+        return item  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        """Stop reading, close the source, end the loops of all consumers; idempotent."""
+        self._closed = True
+        self._changed.set()
+        await _cancel(self._reader)
+        if hasattr(self._events, "aclose"):
+            await self._events.aclose()
+        elif hasattr(self._events, "close"):
+            self._events.close()
+
+    aclose = close
+
+    def _start(self) -> None:
+        import asyncio
+
+        if self._reader is None and not self._closed:
+            self._loop = asyncio.get_running_loop()
+            self._reader = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            async for event in self._events:
+                while not self._offer(event):
+                    self._changed.clear()
+                    await self._changed.wait()
+                self._changed.set()
+        except Exception as exc:  # for the consumers
+            error = exc
+        self._ended, self._error = True, error
+        self._changed.set()
+
+
+def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> Buffered[_T]:
+    """Read ahead in a thread, so that a slow consumer does not slow the server down.
+
+    Args:
+        events: The source, any iterable; its `close()` is called at the end of the `with`.
+        maxsize: Events that may wait.
+        overflow: What happens when they do: `"block"` stops reading, `"drop_oldest"` and `"drop_newest"` lose events,
+            counted by `.dropped` and logged.
+
+    Returns:
+        A context manager and iterator; several threads may iterate, each event reaches one of them. An error of the
+        source reaches all of them after the events before it.
+    """
+    return Buffered(events, maxsize, overflow)
+
+
+def batched(events: Iterable[_T], size: int, max_wait: float) -> Buffered[list[_T]]:
+    """Collect events, read ahead as by `buffered`, in lists of up to `size`, none held longer than `max_wait` s."""
+    return Buffered(events, size, "block", size, max_wait)
+
+
+def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> AsyncBuffered[_T]:
+    """The twin of `buffered` for an asynchronous source: a task reads ahead."""
+    return AsyncBuffered(events, maxsize, overflow)
+
+
+def async_batched(events: AsyncIterable[_T], size: int, max_wait: float) -> AsyncBuffered[list[_T]]:
+    """The twin of `batched` for an asynchronous source."""
+    return AsyncBuffered(events, size, "block", size, max_wait)
+
+
+# === 8. Command line =================================================================================================
+#
+# `main` parses and maps failures to exit codes; a `_Printer` is one form of output. What a server sends is shown only
+# through `_harmless`, or as JSON.
+
+_USAGE = """\
+examples:
+  sse https://example.com/events                          watch a stream
+  sse --jsonl https://example.com/events | jq .data       one JSON object a line
+  sse https://api.example.com/v1/chat/completions -H "Authorization: Bearer $KEY" \\
+      --json @question.json --text choices.0.delta.content --until '[DONE]'
+
+exit status: 0 clean end, 1 error payload or limit, 2 wrong usage, 7 no connection, 18 body cut before its end or
+--until, 22 HTTP error or wrong content type, 28 --max-time, 130 Ctrl-C, 141 closed pipe"""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _harmless(text: str) -> str:
+    """Text without control characters (but TAB and LF), which could steer a terminal: shown as escapes instead."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="sse",
+        description="Print the events of an event stream as they come, and reconnect when it is lost.",
+        epilog=_USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("url", metavar="URL")
+    add("-H", "--header", action="append", default=[], metavar="LINE", help="send a header, 'Name: value'; repeatable")
+    add("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d or --json")
+    add("-d", "--data", action="append", metavar="DATA", help="body, joined by & if repeated; @file, @- for stdin")
+    add("--json", metavar="DATA", help="body with the content type application/json; @file, @- for stdin")
+    add("-u", "--user", metavar="USER:PASSWORD", help="Basic authentication")
+    add("-k", "--insecure", action="store_true", help="accept any TLS certificate")
+    add("-x", "--proxy", metavar="URL", help="HTTP proxy; default: as the environment says")
+    add("-m", "--max-time", type=float, metavar="SECONDS", help="end after so long, with exit status 28")
+    add("--last-event-id", default="", metavar="ID", help="resume after this event")
+    add("--until", metavar="DATA", help="end at an event with this data; an earlier end is an error")
+    add("--event", action="append", metavar="TYPE", help="only events of this type; repeatable")
+    add("-n", "--count", type=int, metavar="COUNT", help="end after so many events")
+    add("--heartbeat-timeout", type=float, metavar="SECONDS", help="reconnect after so long without a byte")
+    add(
+        "--max-retries",
+        type=int,
+        metavar="N",
+        help="reconnects in a row, -1 for no limit; also for the first connection",
+    )
+    add("--no-reconnect", action="store_true", help="end with the first connection")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--jsonl", action="store_true", help="print one JSON object a line: event, data, id, retry")
+    form.add_argument("--text", metavar="PATH", help="print only this value of each JSON payload: a.0.b")
+    add("-v", "--verbose", action="store_true", help="log connections, comments and silence on stderr")
+    add("-s", "--silent", action="store_true", help="no notes about reconnects on stderr")
+    add("-N", "--no-buffer", action="store_true", help="accepted as in curl: output is never buffered")
+    add("-S", "--show-error", action="store_true", help="accepted as in curl: errors are always shown")
+    add("-L", "--location", action="store_true", help="accepted as in curl: redirects are always followed")
+    add("-V", "--version", action="version", version=f"sse {__version__}")
+    return parser
+
+
+def _data(argument: str, strip: bool) -> bytes:
+    """The body that an option gives: itself, or the content of @file, as in curl without line ends for `-d`."""
+    if not argument.startswith("@"):
+        return argument.encode("utf-8", "surrogateescape")
+    if argument == "@-":
+        data = sys.stdin.buffer.read()
+    else:
+        from pathlib import Path
+
+        data = Path(argument[1:]).read_bytes()
+    return data.translate(None, b"\r\n\0") if strip else data
+
+
+class _Printer:
+    """Writes events on stdout in one of the forms, notes and errors on stderr."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.code = 0  # the exit status at a clean end
+        self.out, self.err = sys.stdout, sys.stderr
+        self.terminal = self.out.isatty()
+        self.unfinished = False  # --text has written a line without its end
+        form = self.jsonl if options.jsonl else self.text if options.text is not None else None
+        self.show = form or (self.pretty if self.terminal else self.plain)
+
+    def style(self, text: str, codes: str, file: Any) -> str:
+        """Text in a terminal's colours, if there are any and nobody minds (no-color.org)."""
+        from os import environ
+
+        plain = not file.isatty() or environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+        return text if plain or not text else f"\x1b[{codes}m{text}\x1b[0m"
+
+    def note(self, text: str) -> None:
+        self.err.write(self.style(_harmless(f"sse: {text}"), "2", self.err) + "\n")
+        self.err.flush()
+
+    def write(self, text: str) -> None:
+        self.out.write(text)
+        self.out.flush()
+
+    def jsonl(self, event: SSEEvent) -> None:
+        import json
+
+        line = {"event": event.event, "data": event.data, "id": event.id, "retry": event.retry}
+        text = json.dumps(line, ensure_ascii=False)
+        self.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+    def plain(self, event: SSEEvent) -> None:
+        """As an event stream again, in the order event, id, data."""
+        fields = [("event", event.event)] if event.event != "message" else []
+        fields += [("id", event.id)] if event.id else []
+        fields += [("data", line) for line in event.data.split("\n")]
+        self.write("".join([f"{name}: {_harmless(value)}\n" for name, value in fields]) + "\n")
+
+    def pretty(self, event: SSEEvent) -> None:
+        """For people: type and ID on a line of their own, JSON compact, long lines wrapped."""
+        import json
+        from shutil import get_terminal_size
+        from textwrap import wrap
+
+        data = event.data
+        try:
+            data = json.dumps(json.loads(data), ensure_ascii=False)
+        except ValueError:
+            pass
+        lines = [self.style(_harmless(event.event), "1;36", self.out)] if event.event != "message" else []
+        lines += [self.style(_harmless(f"#{event.id}"), "2", self.out)] if event.id else []
+        head = " ".join(lines) + "\n" if lines else ""
+        width = max(20, get_terminal_size().columns - 1)
+        body = []
+        for line in _harmless(data).split("\n"):
+            body += wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=False) or [""]
+        self.write(head + "\n".join(body) + "\n")
+
+    def text(self, event: SSEEvent) -> None:
+        """Only the value at a path, as an answer that is being written."""
+        try:
+            payload = event.json()
+        except ValueError:
+            payload = None
+        if event.event == "error" or (isinstance(payload, dict) and payload.get("error")):
+            self.code = 1
+            self.err.write(f"sse: {_harmless(event.data)}\n")
+            return
+        for key in self.options.text.split("."):
+            try:
+                payload = payload[int(key) if isinstance(payload, list) else key]
+            except (KeyError, IndexError, TypeError, ValueError):
+                return
+        if payload is None:
+            return
+        if not isinstance(payload, str):
+            import json
+
+            payload = json.dumps(payload, ensure_ascii=False)
+        if payload:
+            self.write(_harmless(payload) if self.terminal else payload)
+            self.unfinished = not payload.endswith("\n")
+
+    def finish(self) -> None:
+        if self.unfinished and self.terminal:
+            self.write("\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line with `argv` (by default the process's own) and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    printer = _Printer(options)
+    try:
+        try:
+            return _watch(options, printer)
+        finally:
+            printer.finish()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        return 141
+
+
+def _watch(options: argparse.Namespace, printer: _Printer) -> int:
+    """Print the stream and return the exit status."""
+    import threading
+
+    streaming = opened = False  # a connection is open; one has ever been
+    out_of_time = threading.Event()
+
+    def on_open(_: Any) -> None:
+        nonlocal streaming, opened
+        streaming = opened = True
+
+    def on_reconnect(cause: BaseException | None, wait_s: float) -> None:
+        nonlocal streaming
+        if not opened and options.max_retries is None:
+            raise SSEConnectionError(client.url, 0, cause)
+        streaming = False
+        if not options.silent and not options.verbose:
+            printer.note(f"{_reason(cause, client.url)}; reconnecting in {wait_s:.3g} s")
+
+    def on_comment(text: str) -> None:
+        if options.verbose:
+            printer.note(f"comment: {text}")
+
+    try:
+        body = options.data and b"&".join([_data(data, strip=True) for data in options.data])
+        headers = {}
+        if options.json is not None:
+            body = _data(options.json, strip=False)
+            headers = {"Content-Type": "application/json"}
+        elif body is not None:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if options.user is not None:
+            from base64 import b64encode
+
+            headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
+        for line in options.header:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise ValueError(f"-H must be 'Name: value', got {_clip(name, 40)!r}")
+            headers = {other: headers[other] for other in headers if other.lower() != name.strip().lower()}
+            headers[name.strip()] = value.strip()
+        if options.max_time is not None and not 0 < options.max_time < MAX_RETRY:
+            raise ValueError(f"--max-time must be seconds > 0, got {options.max_time!r}")
+        if options.count is not None and options.count < 1:
+            raise ValueError(f"-n must be at least 1, got {options.count!r}")
+        client = SSEClient(
+            options.url,
+            method=options.request,
+            headers=headers,
+            body=body,
+            heartbeat_timeout=options.heartbeat_timeout,
+            max_retries=-1 if options.max_retries is None else options.max_retries,
+            reconnect=False if options.no_reconnect else None,
+            last_event_id=options.last_event_id,
+            until=options.until,
+            verify=not options.insecure,
+            proxy=options.proxy,
+            on_open=on_open,
+            on_reconnect=on_reconnect,
+            on_comment=on_comment,
+        )
+    except (TypeError, ValueError, OSError) as exc:
+        printer.err.write(f"sse: {exc}\n")
+        return 2
+
+    def expire() -> None:
+        out_of_time.set()
+        client.close()
+
+    timer = threading.Timer(options.max_time or 0, expire)
+    if options.max_time is not None:
+        timer.daemon = True
+        timer.start()
+    done = threading.Event()
+    if options.verbose:
+        _verbose(client, printer, done)
+    left = options.count
+    try:
+        with client:
+            for event in client:
+                if options.event and event.event not in options.event:
+                    continue
+                printer.show(event)
+                left = left and left - 1
+                if left == 0:
+                    break
+    except SSEConnectionError as exc:
+        printer.err.write(f"sse: {_harmless(str(exc))}\n")
+        return 18 if streaming else 7
+    except (SSEHTTPError, SSEContentTypeError) as exc:
+        printer.err.write(f"sse: {_harmless(str(exc))}\n")
+        return 22
+    except SSELimitError as exc:
+        printer.err.write(f"sse: {exc}\n")
+        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as exc:  # a certificate
+        printer.err.write(f"sse: {_harmless(_reason(exc, client.url))}\n")
+        return 7
+    except ImportError as exc:
+        printer.err.write(f"sse: {exc}\n")
+        return 7
+    finally:
+        timer.cancel()
+        done.set()
+    if out_of_time.is_set():
+        printer.err.write(f"sse: --max-time: {options.max_time:g} s are over\n")
+        return 28
+    return printer.code
+
+
+def _verbose(client: SSEClient, printer: _Printer, done: threading.Event) -> None:
+    """Show the log, and in a long silence that we are still here."""
+    import logging
+    import threading
+
+    handler = logging.Handler()
+    handler.emit = lambda record: printer.note(record.getMessage())  # type: ignore[method-assign]
+    _log().setLevel(logging.INFO)
+    _log().addHandler(handler)
+
+    def watch() -> None:
+        while not done.wait(30):
+            last = client.stats.last_activity
+            if last is not None:
+                printer.note(f"{client.stats.events} events, last activity {time.monotonic() - last:.0f} s ago")
+        _log().removeHandler(handler)
+
+    threading.Thread(target=watch, daemon=True, name="sse -v").start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
