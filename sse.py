@@ -134,6 +134,9 @@ class _Record:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._values()
 
+    def __replace__(self, **changes: Any) -> Self:  # for copy.replace() of Python 3.13
+        return type(self)(**{**dict(zip(self.__match_args__, self._values())), **changes})
+
     def __setattr__(self, name: str, *value: object) -> None:
         from dataclasses import FrozenInstanceError
 
@@ -149,12 +152,10 @@ class _Draft:
     """
 
     __slots__ = ("data", "event", "id", "retry")
-
-    def __init__(self, event: str, data: str, id: str, retry: int | None) -> None:
-        self.event = event
-        self.data = data
-        self.id = id
-        self.retry = retry
+    event: str
+    data: str
+    id: str
+    retry: int | None
 
 
 class SSEEvent(_Record, _Draft):
@@ -303,17 +304,16 @@ def _reason(cause: BaseException | None, url: str) -> str:
 # the same event. A line that has not ended waits in a list of pieces, joined once when the end has come: the cost is
 # linear however the stream is sliced.
 
-_BLOCKS = re.compile(
-    r"""
-    (:[^\n]*\n\n?)?                           # 1: a comment before the block; only one, or the cost is quadratic
-    (?: id:[ ]?([^\n\0 ][^\n\0]*)\n )?        # 2: an ID that neither is empty, nor starts with a space, nor has a NUL
-    (?: event:[ ]?([^\n]*)\n )?               # 3: the event type
-    data:[ ]?([^\n]*(?:\ndata:[ ][^\n]*)*)    # 4: the data; further lines still with their field name
-    \n\n
-    | ((?:[^\n]+\n)+\n?|\n)                   # 5: any other lines up to and with a blank one, or to the end
-    """,
-    re.VERBOSE,
-).findall
+_BLOCK = r"""
+    (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
+    (?: event:[ ]?+(.*+)\n )?+                   # 2: the event type
+    data:[ ]?+(.*+(?:\ndata:[ ].*+)*+)\n\n       # 3: the data; further lines still with their field name
+    | ((?: :.*+\n\n?+ )++                       # 4: comments, which end no block, as none has begun;
+    | (?: .++\n )++\n?+ | \n )                  # or any other lines up to and with a blank one, or to the end
+"""
+if sys.version_info < (3, 11):  # possessive quantifiers only save time
+    _BLOCK = re.sub(r"([?*+])\+", r"\1", _BLOCK)
+_BLOCKS = re.compile(_BLOCK, re.VERBOSE).findall
 
 
 class SSEParser:
@@ -371,15 +371,21 @@ class SSEParser:
         """
         if self._error is not None:
             raise self._error
-        text = self._normalise(self._decode(chunk))
+        text = self._decode(chunk)
+        if not text:
+            return []
+        if self._skip_lf or not self._bom_checked or "\r" in text:
+            text = self._normalise(text)
         events: list[SSEEvent] = []
         try:
             end = text.rfind("\n") + 1
             if end:
-                self._pieces.append(text[:end])
-                lines = "".join(self._pieces)
-                self._pieces.clear()
-                self._pieces_size = 0
+                lines = text if end == len(text) else text[:end]
+                if self._pieces:
+                    self._pieces.append(lines)
+                    lines = "".join(self._pieces)
+                    self._pieces.clear()
+                    self._pieces_size = 0
                 self._interpret_all(lines, events)
             if end < len(text):
                 self._pieces.append(text[end:])
@@ -416,7 +422,10 @@ class SSEParser:
             return chunk
         try:
             data = self._undecoded + chunk if self._undecoded else chunk
-            text, used = utf_8_decode(data, "replace", False)
+            text, used = utf_8_decode(data, "replace")
+            if used == len(data):
+                self._undecoded = b""
+                return text
         except TypeError:
             raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
         self._undecoded = bytes(data[used:])
@@ -448,18 +457,22 @@ class SSEParser:
         if start == len(lines):
             return
         last_event_id = self.last_event_id
-        for comments, id, event, data, other in _BLOCKS(lines, start):
-            if other or (comments and self._on_comment):
-                self.last_event_id = last_event_id
-                self._interpret_each(other or comments, events)
-                last_event_id = self.last_event_id
-                if other:
-                    continue
+        for id, event, data, other in _BLOCKS(lines, start) if start else _BLOCKS(lines):
+            if other:
+                if other[0] != ":" or self._on_comment is not None:
+                    self.last_event_id = last_event_id
+                    self._interpret_each(other, events)
+                    last_event_id = self.last_event_id
+                continue
             if id:
                 last_event_id = id
             if "\n" in data:
                 data = data.replace("\ndata: ", "\n")
-            draft: Any = _Draft(event or "message", data, last_event_id, None)
+            draft: Any = _Draft()
+            draft.event = event or "message"
+            draft.data = data
+            draft.id = last_event_id
+            draft.retry = None
             draft.__class__ = SSEEvent
             events.append(draft)
         self.last_event_id = last_event_id
@@ -500,7 +513,11 @@ class SSEParser:
             self.last_event_id = self._id
         draft: Any = None
         if self._data:
-            draft = _Draft(self._event or "message", "\n".join(self._data), self.last_event_id, self._block_retry)
+            draft = _Draft()
+            draft.event = self._event or "message"
+            draft.data = "\n".join(self._data)
+            draft.id = self.last_event_id
+            draft.retry = self._block_retry
             draft.__class__ = SSEEvent
             self._data.clear()
             self._data_size = 0
@@ -528,6 +545,9 @@ class SSEParser:
 
 class _Events:
     """Parsed events on their way to the consumer."""
+
+    close: Any
+    _advance: Any
 
     def __init__(self, last_event_id: str, **options: Any) -> None:
         self._parser = SSEParser(last_event_id, **options)
@@ -581,12 +601,6 @@ class _Blocking(_Events):
                 raise
         return self._give()
 
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def _advance(self) -> None:
-        raise NotImplementedError
-
     def _stop(self) -> None:
         self._closed = True
 
@@ -611,15 +625,9 @@ class _Async(_Events):
                 raise
         return self._give()
 
-    async def close(self) -> None:
-        raise NotImplementedError
-
     async def aclose(self) -> None:
         """The same as `close`."""
         await self.close()
-
-    async def _advance(self) -> None:
-        raise NotImplementedError
 
     async def _stop(self) -> None:
         self._closed = True
@@ -1146,8 +1154,7 @@ class SSEClient(_Client, _Blocking):
 
         self._wake = Event()  # ends the wait for a reconnect
 
-    def _stop(self) -> None:
-        self.close()
+    _stop = close
 
     def _advance(self) -> None:
         """One step: wait and open, or read what has arrived."""
@@ -1295,8 +1302,7 @@ class AsyncSSEClient(_Client, _Async):
         self._opening: asyncio.Future[Exception | None] | None = None
         self._reading: asyncio.Future[Any] | None = None
 
-    async def _stop(self) -> None:
-        await self.close()
+    _stop = close
 
     async def _advance(self) -> None:
         """One step: wait and open, or read what has arrived."""
@@ -1674,6 +1680,17 @@ def _harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def _positive(kind: type[float]) -> Callable[[str], float]:
+    def positive(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < MAX_RETRY:
+            raise ValueError
+        return value
+
+    positive.__name__ = f"positive {kind.__name__}"  # in argparse's message
+    return positive
+
+
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
@@ -1692,11 +1709,11 @@ def _parser() -> argparse.ArgumentParser:
     add("-u", "--user", metavar="USER:PASSWORD", help="Basic authentication")
     add("-k", "--insecure", action="store_true", help="accept any TLS certificate")
     add("-x", "--proxy", metavar="URL", help="HTTP proxy; default: as the environment says")
-    add("-m", "--max-time", type=float, metavar="SECONDS", help="end after so long, with exit status 28")
+    add("-m", "--max-time", type=_positive(float), metavar="SECONDS", help="end after so long, with exit status 28")
     add("--last-event-id", default="", metavar="ID", help="resume after this event")
     add("--until", metavar="DATA", help="end at an event with this data; an earlier end is an error")
     add("--event", action="append", metavar="TYPE", help="only events of this type; repeatable")
-    add("-n", "--count", type=int, metavar="COUNT", help="end after so many events")
+    add("-n", "--count", type=_positive(int), metavar="COUNT", help="end after so many events")
     add("--heartbeat-timeout", type=float, metavar="SECONDS", help="reconnect after so long without a byte")
     add(
         "--max-retries",
@@ -1717,52 +1734,75 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _data(argument: str, strip: bool) -> bytes:
+def _data(argument: str, strip: bool = False) -> bytes:
     """The body that an option gives: itself, or the content of @file, as in curl without line ends for `-d`."""
     if not argument.startswith("@"):
         return argument.encode("utf-8", "surrogateescape")
-    if argument == "@-":
-        data = sys.stdin.buffer.read()
-    else:
-        from pathlib import Path
+    from pathlib import Path
 
-        data = Path(argument[1:]).read_bytes()
+    data = sys.stdin.buffer.read() if argument == "@-" else Path(argument[1:]).read_bytes()
     return data.translate(None, b"\r\n\0") if strip else data
 
 
+def _request_options(options: argparse.Namespace) -> tuple[dict[str, str], bytes | None]:
+    """The headers and the body that the options ask for."""
+    headers, body = {}, None
+    if options.data is not None:
+        body = b"&".join([_data(data, strip=True) for data in options.data])
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    if options.json is not None:
+        body = _data(options.json)
+        headers["Content-Type"] = "application/json"
+    if options.user is not None:
+        from base64 import b64encode
+
+        headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
+    for line in options.header:
+        name, colon, value = line.partition(":")
+        name = name.strip()
+        if not colon:
+            raise ValueError(f"-H must be 'Name: value', got {_clip(name, 40)!r}")
+        headers = {other: headers[other] for other in headers if other.lower() != name.lower()}
+        headers[name] = value.strip()
+    return headers, body
+
+
 class _Printer:
-    """Writes events on stdout in one of the forms, notes and errors on stderr."""
+    """Writes events to stdout in one of the forms, notes and errors to stderr."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.code = 0  # the exit status at a clean end
-        self.out, self.err = sys.stdout, sys.stderr
-        self.terminal = self.out.isatty()
-        self.unfinished = False  # --text has written a line without its end
-        form = self.jsonl if options.jsonl else self.text if options.text is not None else None
-        self.show = form or (self.pretty if self.terminal else self.plain)
-
-    def style(self, text: str, codes: str, file: Any) -> str:
-        """Text in a terminal's colours, if there are any and nobody minds (no-color.org)."""
         from os import environ
 
-        plain = not file.isatty() or environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
-        return text if plain or not text else f"\x1b[{codes}m{text}\x1b[0m"
-
-    def note(self, text: str) -> None:
-        self.err.write(self.style(_harmless(f"sse: {text}"), "2", self.err) + "\n")
-        self.err.flush()
+        self.path = None if options.text is None else options.text.split(".")
+        self.terminal = sys.stdout.isatty()
+        self.colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"  # where there is a terminal
+        self.failed = False  # a payload was an error
+        self.unfinished = False  # the line on stdout has no end yet
+        text = None if self.path is None else self.text
+        self.show = self.jsonl if options.jsonl else text or (self.pretty if self.terminal else self.plain)
 
     def write(self, text: str) -> None:
-        self.out.write(text)
-        self.out.flush()
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self.unfinished = not text.endswith("\n")
+
+    def note(self, text: str) -> None:
+        sys.stderr.write(self.style("2", f"sse: {text}", sys.stderr) + "\n")
+
+    def error(self, text: str) -> None:
+        if self.unfinished and self.terminal:
+            self.write("\n")
+        sys.stderr.write(f"sse: {_harmless(text)}\n")
+
+    def style(self, code: str, text: str, file: Any) -> str:
+        return f"\x1b[{code}m{_harmless(text)}\x1b[0m" if self.colour and file.isatty() else _harmless(text)
 
     def jsonl(self, event: SSEEvent) -> None:
+        """One JSON object a line, harmless by escapes."""
         import json
 
-        line = {"event": event.event, "data": event.data, "id": event.id, "retry": event.retry}
-        text = json.dumps(line, ensure_ascii=False)
-        self.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+        line = json.dumps(dict(zip(event.__match_args__, event._values())), ensure_ascii=False)
+        self.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n")
 
     def plain(self, event: SSEEvent) -> None:
         """As an event stream again, in the order event, id, data."""
@@ -1772,53 +1812,43 @@ class _Printer:
         self.write("".join([f"{name}: {_harmless(value)}\n" for name, value in fields]) + "\n")
 
     def pretty(self, event: SSEEvent) -> None:
-        """For people: type and ID on a line of their own, JSON compact, long lines wrapped."""
+        """For people: type and ID on a line of their own, JSON on one line, long lines wrapped."""
         import json
         from shutil import get_terminal_size
         from textwrap import wrap
 
-        data = event.data
+        head = [self.style("1;36", event.event, sys.stdout)] if event.event != "message" else []
+        head += [self.style("2", f"#{event.id}", sys.stdout)] if event.id else []
         try:
-            data = json.dumps(json.loads(data), ensure_ascii=False)
+            data = json.dumps(event.json(), ensure_ascii=False)
         except ValueError:
-            pass
-        lines = [self.style(_harmless(event.event), "1;36", self.out)] if event.event != "message" else []
-        lines += [self.style(_harmless(f"#{event.id}"), "2", self.out)] if event.id else []
-        head = " ".join(lines) + "\n" if lines else ""
+            data = event.data
         width = max(20, get_terminal_size().columns - 1)
-        body = []
+        lines = [" ".join(head)] if head else []
         for line in _harmless(data).split("\n"):
-            body += wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=False) or [""]
-        self.write(head + "\n".join(body) + "\n")
+            lines += wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=False) or [""]
+        self.write("\n".join([*lines, ""]))
 
     def text(self, event: SSEEvent) -> None:
-        """Only the value at a path, as an answer that is being written."""
+        """Only the value at the path, as an answer that is being written."""
+        import json
+
         try:
-            payload = event.json()
+            value = event.json()
         except ValueError:
-            payload = None
-        if event.event == "error" or (isinstance(payload, dict) and payload.get("error")):
-            self.code = 1
-            self.err.write(f"sse: {_harmless(event.data)}\n")
+            value = None
+        if event.event == "error" or (isinstance(value, dict) and value.get("error")):
+            self.failed = True
+            self.error(event.data)
             return
-        for key in self.options.text.split("."):
+        for key in self.path or ():
             try:
-                payload = payload[int(key) if isinstance(payload, list) else key]
+                value = value[int(key) if isinstance(value, list) else key]
             except (KeyError, IndexError, TypeError, ValueError):
                 return
-        if payload is None:
-            return
-        if not isinstance(payload, str):
-            import json
-
-            payload = json.dumps(payload, ensure_ascii=False)
-        if payload:
-            self.write(_harmless(payload) if self.terminal else payload)
-            self.unfinished = not payload.endswith("\n")
-
-    def finish(self) -> None:
-        if self.unfinished and self.terminal:
-            self.write("\n")
+        text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+        if text:
+            self.write(_harmless(text) if self.terminal else text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -1832,64 +1862,45 @@ def main(argv: list[str] | None = None) -> int:
         return int(exc.code or 0)
     printer = _Printer(options)
     try:
-        try:
-            return _watch(options, printer)
-        finally:
-            printer.finish()
+        code = _watch(options, printer)
+        if printer.unfinished and printer.terminal:
+            printer.write("\n")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         import os
 
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would complain at its end
         return 141
+    return code
 
 
 def _watch(options: argparse.Namespace, printer: _Printer) -> int:
     """Print the stream and return the exit status."""
-    import threading
+    from threading import Thread, Timer
 
-    streaming = opened = False  # a connection is open; one has ever been
-    out_of_time = threading.Event()
+    streaming = False  # a connection is open, or was lost last
+    timed_out = False
 
     def on_open(_: Any) -> None:
-        nonlocal streaming, opened
-        streaming = opened = True
+        nonlocal streaming
+        streaming = True
 
     def on_reconnect(cause: BaseException | None, wait_s: float) -> None:
         nonlocal streaming
-        if not opened and options.max_retries is None:
+        if not client.stats.connects and options.max_retries is None:
             raise SSEConnectionError(client.url, 0, cause)
         streaming = False
         if not options.silent and not options.verbose:
             printer.note(f"{_reason(cause, client.url)}; reconnecting in {wait_s:.3g} s")
 
-    def on_comment(text: str) -> None:
-        if options.verbose:
-            printer.note(f"comment: {text}")
+    def expire() -> None:
+        nonlocal timed_out
+        timed_out = True
+        client.close()
 
     try:
-        body = options.data and b"&".join([_data(data, strip=True) for data in options.data])
-        headers = {}
-        if options.json is not None:
-            body = _data(options.json, strip=False)
-            headers = {"Content-Type": "application/json"}
-        elif body is not None:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if options.user is not None:
-            from base64 import b64encode
-
-            headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
-        for line in options.header:
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise ValueError(f"-H must be 'Name: value', got {_clip(name, 40)!r}")
-            headers = {other: headers[other] for other in headers if other.lower() != name.strip().lower()}
-            headers[name.strip()] = value.strip()
-        if options.max_time is not None and not 0 < options.max_time < MAX_RETRY:
-            raise ValueError(f"--max-time must be seconds > 0, got {options.max_time!r}")
-        if options.count is not None and options.count < 1:
-            raise ValueError(f"-n must be at least 1, got {options.count!r}")
+        headers, body = _request_options(options)
         client = SSEClient(
             options.url,
             method=options.request,
@@ -1904,77 +1915,51 @@ def _watch(options: argparse.Namespace, printer: _Printer) -> int:
             proxy=options.proxy,
             on_open=on_open,
             on_reconnect=on_reconnect,
-            on_comment=on_comment,
+            on_comment=(lambda text: printer.note(f"comment: {text}")) if options.verbose else None,
         )
     except (TypeError, ValueError, OSError) as exc:
-        printer.err.write(f"sse: {exc}\n")
+        printer.error(str(exc))
         return 2
-
-    def expire() -> None:
-        out_of_time.set()
-        client.close()
-
-    timer = threading.Timer(options.max_time or 0, expire)
+    timer = Timer(options.max_time or 0, expire)
+    timer.daemon = True
     if options.max_time is not None:
-        timer.daemon = True
         timer.start()
-    done = threading.Event()
     if options.verbose:
-        _verbose(client, printer, done)
+        import logging
+
+        logging.basicConfig(format="sse: %(message)s", level=logging.INFO)
+        Thread(target=_tell_silence, args=(client, printer), daemon=True).start()
     left = options.count
     try:
         with client:
             for event in client:
-                if options.event and event.event not in options.event:
-                    continue
-                printer.show(event)
-                left = left and left - 1
-                if left == 0:
-                    break
-    except SSEConnectionError as exc:
-        printer.err.write(f"sse: {_harmless(str(exc))}\n")
-        return 18 if streaming else 7
-    except (SSEHTTPError, SSEContentTypeError) as exc:
-        printer.err.write(f"sse: {_harmless(str(exc))}\n")
-        return 22
-    except SSELimitError as exc:
-        printer.err.write(f"sse: {exc}\n")
-        return 1
+                if options.event is None or event.event in options.event:
+                    printer.show(event)
+                    left = left and left - 1
+                    if left == 0:
+                        break
     except BrokenPipeError:
         raise
-    except OSError as exc:  # a certificate
-        printer.err.write(f"sse: {_harmless(_reason(exc, client.url))}\n")
-        return 7
-    except ImportError as exc:
-        printer.err.write(f"sse: {exc}\n")
-        return 7
+    except (SSEError, OSError, ValueError, ImportError) as exc:  # OSError: a certificate; ValueError: a proxy
+        printer.error(str(exc) if isinstance(exc, SSEError) else _reason(exc, client.url))
+        if isinstance(exc, (SSEHTTPError, SSEContentTypeError)):
+            return 22
+        return 1 if isinstance(exc, SSELimitError) else 18 if streaming else 7
     finally:
         timer.cancel()
-        done.set()
-    if out_of_time.is_set():
-        printer.err.write(f"sse: --max-time: {options.max_time:g} s are over\n")
+    if timed_out:
+        printer.error(f"--max-time: {options.max_time:g} s are over")
         return 28
-    return printer.code
+    return int(printer.failed)
 
 
-def _verbose(client: SSEClient, printer: _Printer, done: threading.Event) -> None:
-    """Show the log, and in a long silence that we are still here."""
-    import logging
-    import threading
-
-    handler = logging.Handler()
-    handler.emit = lambda record: printer.note(record.getMessage())  # type: ignore[method-assign]
-    _log().setLevel(logging.INFO)
-    _log().addHandler(handler)
-
-    def watch() -> None:
-        while not done.wait(30):
-            last = client.stats.last_activity
-            if last is not None:
-                printer.note(f"{client.stats.events} events, last activity {time.monotonic() - last:.0f} s ago")
-        _log().removeHandler(handler)
-
-    threading.Thread(target=watch, daemon=True, name="sse -v").start()
+def _tell_silence(client: SSEClient, printer: _Printer) -> None:
+    """Show, as long as the process runs, that a quiet stream is alive, or for how long it has not been."""
+    while True:
+        time.sleep(30)
+        if client.stats.last_activity is not None:
+            silence_s = time.monotonic() - client.stats.last_activity
+            printer.note(f"{client.stats.events} events so far, last activity {silence_s:.0f} s ago")
 
 
 if __name__ == "__main__":

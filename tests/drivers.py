@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import httpclient
-
 import sse
 from server import WITHIN
 

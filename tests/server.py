@@ -267,7 +267,9 @@ class Connection:
         try:
             raw = isinstance(script, (list, tuple)) and script and script[0] is RAW
             if self.server.tls and not raw:
-                self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
+                # In two steps: stop() must find the socket while the handshake waits for the client.
+                self.sock = self.server.tls.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+                self.sock.do_handshake()
             if not raw:
                 self.read_request()
             self.play(script)
@@ -278,7 +280,8 @@ class Connection:
         except ConnectionError as error:
             self.tls_error, self.closed = error, True
         except BaseException as error:
-            self.server.errors.append(error)
+            if not (self.stopping.is_set() and isinstance(error, OSError)):
+                self.server.errors.append(error)
         finally:
             self.close()
             self.ended = True

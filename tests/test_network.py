@@ -169,18 +169,10 @@ async def waiting(driver: Any, _: pytest.MonkeyPatch) -> AsyncIterator[Any]:
         yield client, lambda: eventually(lost.is_set)
 
 
-STATES = [
-    looking_up,
-    connecting,
-    shaking_hands,
-    tunnelling,
-    awaiting_head,
-    reading,
-    reading_tls,
-    reading_error,
-    waiting,
-]
+OPENING = [looking_up, connecting, shaking_hands, tunnelling, awaiting_head, reading_error]
+STATES = [*OPENING, reading, reading_tls, waiting]
 states = pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+opening = pytest.mark.parametrize("state", OPENING, ids=lambda state: state.__name__)
 moments = pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment * 1000:.0f}ms")
 
 
@@ -240,7 +232,7 @@ async def test_cancelled_iteration_is_all_gone_after_the_with(
             assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
-@pytest.mark.parametrize("state", OPENING, ids=lambda state: state.__name__)
+@opening
 async def test_cancelled_entry_leaves_nothing_behind(
     async_driver: Any, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1520,7 +1512,7 @@ async def test_a_transport_reuses_its_idle_connection(driver: Any) -> None:
 
 
 async def test_an_idle_connection_that_died_is_not_noticed(driver: Any) -> None:
-    """Closed by the server while idle: the next request opens a fresh one, a POST too."""
+    """Closed by the server while idle, and the loop was busy: the next request opens a fresh one, a POST too."""
     for ending in (CLOSE, RESET):
         with ScriptServer([respond(200, "1"), ending], [respond(200, "2"), ending], [respond(200, "3")]) as server:
             transport = driver.transport()

@@ -829,7 +829,8 @@ def test_cost_is_linear_in_small_slices(
     measure(sse.SSEParser(), slices(n))  # what is made once is not counted
     once = measure(sse.SSEParser(), slices(n))
     assert once > 0
-    assert measure(sse.SSEParser(), slices(4 * n)) < 7 * once
+    floor = 2 * sum(map(len, slices(n)))  # a change of method at some size may cost so much: it is linear too
+    assert measure(sse.SSEParser(), slices(4 * n)) < 7 * max(once, floor)
 
 
 REPEATED = [
