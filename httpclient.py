@@ -648,7 +648,7 @@ class _BaseResponse:
         """Give the connection up, or back."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._transport.take_back(connection, self._body.reusable)
+            self._transport._take_back(connection, self._body.reusable)
 
 
 def _check_size(size: int) -> None:
@@ -915,7 +915,7 @@ class _BaseTransport:
         self._one_request = False
         self._closed = False
 
-    def take_back(self, connection: _Connection, reusable: bool) -> None:
+    def _take_back(self, connection: _Connection, reusable: bool) -> None:
         """Keep the connection of a response that has been read for the next request, or close it."""
         if reusable and not self._one_request:
             self._idle.append(connection)
@@ -1311,7 +1311,9 @@ class _AsyncConnection(_Connection):
 
     @property
     def alive(self) -> bool:
-        return not (self._closed or self._ended or self._received)
+        if self._closed or self._ended or self._received:
+            return False
+        return not _is_ready(self._transport.get_extra_info("socket"), 0.0)  # the loop may not have looked yet
 
     def _wake(self, silence: float | None = None) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1186,6 +1186,7 @@ class SSEClient(_Client, _Blocking):
             self._opened(self.response)
         if cause is not None or self._ended:
             self._hang_up()
+        if cause is not None:
             self._lost(cause)
 
     def _connect(self) -> Exception | None:
@@ -1193,6 +1194,8 @@ class SSEClient(_Client, _Blocking):
         request = self._request(self._headers() if callable(self._headers) else self._headers)
         try:
             response = self.response = self._transport(request, self._timeout)
+        except StopIteration as exc:  # which would end the consumer's loop
+            raise RuntimeError("the transport raised StopIteration") from exc
         except Exception as exc:
             return exc
         self._chunks = iter(response.iter_bytes())
@@ -1341,6 +1344,7 @@ class AsyncSSEClient(_Client, _Async):
             self._opened(self.response)
         if cause is not None or self._ended:
             await self._hang_up()
+        if cause is not None:
             self._lost(cause)
 
     async def _connect(self) -> Exception | None:

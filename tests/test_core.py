@@ -1,10 +1,12 @@
-"""What both clients decide, as tables: options, requests, verdicts, waits, ends. No socket, no sleep (see scripted.py)."""
+"""What both clients decide, as tables: options, requests, verdicts, waits, ends. No socket and no sleep: scripted.py."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import http.client
+import inspect
+import itertools
 import json
 import logging
 import ssl
@@ -107,8 +109,6 @@ def test_wrong_argument_is_named_and_shown(client: Any, option: str, kind: Any, 
 
 def test_every_option_has_its_wrong_values() -> None:
     """The table above leaves no option out; `json` may be anything that JSON can say."""
-    import inspect
-
     assert {option for option, _, _ in WRONG} == {*inspect.signature(sse.SSEClient).parameters} - {"json"}
 
 
@@ -144,7 +144,7 @@ def test_secrets_in_wrong_arguments_are_not_shown(client: Any, options: dict[str
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_json_that_json_cannot_say_is_named(client: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="^json"):
+    with pytest.raises((TypeError, ValueError), match=r"^json"):
         client("http://host/", json={1, 2})
     with pytest.raises(ValueError, match="json and body"):
         client("http://host/", json={}, body="")
@@ -817,7 +817,7 @@ def test_fatal_errors(twin: str, where: Any, error: Exception, reconnect: Any) -
 
 def chained(*errors: Exception, by: str = "__cause__") -> Exception:
     """The first error, each caused by the next."""
-    for error, cause in zip(errors, errors[1:], strict=False):
+    for error, cause in itertools.pairwise(errors):
         setattr(error, by, cause)
     return errors[0]
 

@@ -338,7 +338,7 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
     assert name in NAMED
     thing = PUBLIC[name]
     if inspect.isclass(thing):
-        inherited = {*dir(Exception), *dir(dict), "take_back"}  # take_back: between a transport and its responses
+        inherited = {*dir(Exception), *dir(dict)}
         members = {member for member in dir(thing) if not member.startswith("_")} - inherited
         assert members <= NAMED
 
