@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import shutil
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ import pytest
 
 BODY_WITHIN = 40.0
 """Seconds that one coroutine test may take."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is terminated stops its servers, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""What both clients decide, as tables: options, requests, verdicts, waits, ends. No socket and no sleep: scripted.py."""
+"""What both clients decide, as tables: options, requests, verdicts, waits, ends. No socket, no sleep: scripted.py."""
 
 from __future__ import annotations
 

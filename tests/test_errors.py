@@ -158,7 +158,7 @@ def test_every_exception_is_in_the_table() -> None:
 def test_exceptions_of_a_real_loss_survive_pickling() -> None:
     """Whatever lost the stream: another library's exception may not survive the trip, ours does."""
 
-    class Local(Exception):
+    class Local(Exception):  # noqa: N818
         """Not importable, so not to be pickled."""
 
         def __init__(self, *, needed: str) -> None:
@@ -211,7 +211,7 @@ def test_text_shows_no_secret_of_the_url(error: Exception) -> None:
 @pytest.mark.parametrize(
     "answers",
     [
-        [OSError("connecting to https://host:8443/path?token=qu3ry failed")],
+        [OSError("connecting to https://host:8443/path?token=qu3ry&more=qu3ry failed")],
         [ConnectionResetError()],
         [["data: x\n\n"]],
         [Answer(status=401, url="https://us3r:p4ss@host/?qu3ry", headers={"Set-Cookie": "h34der"})],
