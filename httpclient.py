@@ -174,6 +174,7 @@ class _Request(NamedTuple):
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_HOST_PORT = re.compile(r"(\[[^][]+\]|[^][:]+)(:[0-9]*)?")
 _SAFE = "/?%:@!$&'()*+,;=~-._[]"  # what `quote` leaves alone: a URL's own characters
 
 
@@ -182,21 +183,28 @@ def _shown(url: object) -> str:
     return re.sub(r"(?<=//)[^/?#]*@|[?#].*", "", str(url), flags=re.DOTALL)
 
 
+def _redacted(url: str) -> str:
+    """A bad URL as errors show it: without whatever may have been meant as userinfo."""
+    return re.sub(r".*@", "...@", _shown(url), flags=re.DOTALL)
+
+
 def _parse_url(url: str) -> _Url:
     if not isinstance(url, str):
         raise TypeError(f"url must be str, got {type(url).__name__}")
     if re.search(r"[\x00-\x20\x7f\\]", url):  # urlsplit drops CR, LF and TAB silently
-        raise ValueError(f"url must not contain spaces, control characters or backslashes, got {_shown(url)!r}")
+        raise ValueError(f"url must not contain spaces, control characters or backslashes, got {_redacted(url)!r}")
     try:
         parts = urlsplit(url)
         scheme = parts.scheme.lower()
         port = parts.port or (_PORTS[scheme] if parts.port is None else -1)
         host = (parts.hostname or "").replace("%25", "%")
         host = host if host.isascii() else host.encode("idna").decode()
-        if port < 0 or not _HOST.fullmatch(host):
+        if port < 0 or not _HOST.fullmatch(host) or not _HOST_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+            raise ValueError
+        if ":" not in host and not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
             raise ValueError
     except (ValueError, KeyError):
-        raise ValueError(f"url must be an absolute http or https URL, got {_shown(url)!r}") from None
+        raise ValueError(f"url must be an absolute http or https URL, got {_redacted(url)!r}") from None
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_SAFE)
     userinfo, at, _ = parts.netloc.rpartition("@")
     return _Url(scheme, host, port, target, unquote_to_bytes(userinfo) if at else None)
@@ -205,7 +213,7 @@ def _parse_url(url: str) -> _Url:
 def _basic(userinfo: bytes) -> str:
     from base64 import b64encode
 
-    return f"Basic {b64encode(userinfo).decode()}"
+    return f"Basic {b64encode(userinfo if b':' in userinfo else userinfo + b':').decode()}"
 
 
 def _make_request(
@@ -224,7 +232,10 @@ def _make_request(
 
         if body is not None:
             raise ValueError("json and body must not both be given: a request has one body")
-        body = dumps(json)
+        try:
+            body = dumps(json)
+        except (TypeError, ValueError) as exc:
+            raise type(exc)(f"json cannot be encoded: {exc}") from None
         fields["Content-Type"] = "application/json"
     if isinstance(body, str):
         body = body.encode()
@@ -268,7 +279,7 @@ def _encode(request: _Request, route: _Route, keep: bool) -> bytes:
 # `end` is told of the end of the connection. Where two readers of HTTP could disagree, there is no guessing.
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n\0]*))?")
-_FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
@@ -296,6 +307,7 @@ class _HeadReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
+        self._skipped = 0
         self.begun = False
 
     def receive(self, data: bytes) -> _Head | None:
@@ -317,6 +329,9 @@ class _HeadReader:
                 raise HttpProtocolError("the server switched protocols without being asked to")
             if head.status_code >= 200:
                 return head
+            self._skipped += 1
+            if self._skipped > MAX_HEADERS:
+                raise HttpProtocolError(f"more than {MAX_HEADERS} informational answers")
         self._searched = len(self._buffer)
         if self._searched > MAX_HEAD:
             raise HttpProtocolError(f"a response head is longer than {MAX_HEAD} bytes")
@@ -334,10 +349,10 @@ class _HeadReader:
             raise HttpProtocolError(f"a response head has more than {MAX_HEADERS} headers")
         fields = []
         for line in lines:
-            field = _FIELD_LINE.fullmatch(line.removesuffix(b"\r"))
-            if field is None:
+            name, colon, value = line.removesuffix(b"\r").partition(b":")
+            if not colon or not _FIELD_NAME.fullmatch(name) or b"\r" in value or b"\0" in value:
                 raise HttpProtocolError(f"bad header line {line[:40]!r}")
-            fields.append((field[1].decode(), _text(field[2])))
+            fields.append((name.decode(), _text(value.strip(b" \t"))))
         return _Head(int(status[2]), _text(status[3] or b""), Headers(fields), status[1] == b"0", bytes(self._buffer))
 
 
@@ -621,9 +636,10 @@ class _BaseResponse:
     def _charset(self) -> str:
         match = re.search(r'charset="?([^\s;"]+)', self.headers.get("content-type", ""), re.IGNORECASE)
         try:
-            return codecs.lookup(match[1] if match else "utf-8").name
-        except LookupError:
+            b"a".decode(match[1] if match else "utf-8", "replace")
+        except (LookupError, ValueError):  # unknown, or no encoding of text
             return "utf-8"
+        return match[1] if match else "utf-8"
 
     def _take(self) -> bytes | None:
         """Data of the body that is ready, b"" at its end; `None` if more must be received first."""
@@ -633,13 +649,24 @@ class _BaseResponse:
         if self._body.complete:
             self._drop()
             return b""
-        if self._connection is None:
-            raise HttpConnectionError("the response was closed before the end of its body")
+        connection = self._connection
+        if connection is not None and connection.tls and connection.tls.ended:
+            connection.tls.check()
+            self._body.receive(b"")
+            return self._take()
         return None
 
-    def _receive(self, data: bytes) -> bytes:
+    @property
+    def _source(self) -> Any:
+        """The connection, for more of the body."""
+        connection = self._connection
+        if connection is None:
+            raise HttpConnectionError("the response was closed before the end of its body")
+        return connection
+
+    def _receive(self, connection: _Connection, data: bytes) -> bytes:
         """Take what the connection gave; return what it wants to be sent in reply."""
-        plain, reply = self._connection.tls.decrypt(data) if self._connection.tls else (data, b"")
+        plain, reply = connection.tls.decrypt(data) if connection.tls else (data, b"")
         if plain is not None:
             self._body.receive(plain)
         return reply
@@ -689,8 +716,11 @@ def _parse_proxy(proxy: Any) -> _Url:
         raise TypeError(f"proxy must be a URL, None or False, got {proxy!r}")
     scheme, separator, _ = proxy.partition("://")
     if separator and scheme.lower() != "http":
-        raise ValueError(f"proxy must be http://, got {_shown(proxy)!r}: for SOCKS and others give transport=")
-    return _parse_url(proxy if separator else f"http://{proxy}")
+        raise ValueError(f"proxy must be http://, got {_redacted(proxy)!r}: for SOCKS and others give transport=")
+    try:
+        return _parse_url(proxy if separator else f"http://{proxy}")
+    except ValueError as exc:
+        raise ValueError(str(exc).replace("url", "proxy", 1)) from None
 
 
 def _environment_proxy(url: _Url) -> str | None:
@@ -740,10 +770,12 @@ class _Deadlines:
         for limit in timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,):
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
                 raise TypeError(f"timeout must be seconds, a pair of them or None, got {timeout!r}")
-            if limit is not None and not limit > 0:
-                raise ValueError(f"timeout must be > 0 seconds, got {timeout!r}")
-        self._pair = timeout if isinstance(timeout, tuple) else None
-        self._common = None if timeout is None or isinstance(timeout, tuple) else time.monotonic() + timeout
+            if limit is not None and not 0 < limit < 2**31:
+                raise ValueError(f"timeout must be seconds > 0 and < 2**31, got {timeout!r}")
+        self._parts = timeout if isinstance(timeout, tuple) else (timeout, None)
+        limits = [timeout] if not isinstance(timeout, tuple) else timeout
+        total = None if None in limits else sum(limits)  # type: ignore[arg-type]
+        self._end = None if total is None else time.monotonic() + total  # redirects included
 
     def connect(self) -> float | None:
         return self._part(0)
@@ -752,10 +784,11 @@ class _Deadlines:
         return self._part(1)
 
     def _part(self, which: int) -> float | None:
-        if self._pair is None:
-            return self._common
-        limit = self._pair[which]
-        return None if limit is None else time.monotonic() + limit
+        limit = self._parts[which]
+        if limit is None:
+            return self._end
+        deadline = time.monotonic() + limit
+        return deadline if self._end is None else min(deadline, self._end)
 
 
 def _left(deadline: float | None, doing: str) -> float | None:
@@ -791,6 +824,8 @@ class _Tls:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name, session=session)
         self._server_name = server_name
+        self.ended = False  # no plain text will come any more
+        self._error: HttpConnectionError | None = None  # what ended it, if it was not the server
 
     @property
     def session(self) -> Any:
@@ -815,19 +850,27 @@ class _Tls:
         return self._outgoing.read()
 
     def decrypt(self, data: bytes) -> tuple[bytes | None, bytes]:
-        """Plain text (`None` if it takes more, b"" at the end that the server announced), and what to reply."""
+        """Plain text (`None` if it takes more, b"" at the end), and what to reply."""
         self._put(data)
         pieces = []
-        plain: bytes | None = b""
         try:
             while piece := self._object.read(READ_SIZE):
                 pieces.append(piece)
+            self.ended = True
         except self._ssl.SSLWantReadError:
-            plain = None
-        except self._ssl.SSLError as exc:
-            if not pieces:  # an end without close_notify is one that anybody on the way can make
-                raise HttpConnectionError(f"TLS connection to {self._server_name} broken: {exc}") from exc
-        return b"".join(pieces) or plain, self.outgoing()
+            return b"".join(pieces) or None, self.outgoing()
+        except self._ssl.SSLError as exc:  # also an end without close_notify, which anybody on the way can make
+            self.ended = True
+            self._error = HttpConnectionError(f"TLS connection to {self._server_name} broken: {exc}")
+            self._error.__cause__ = exc
+        if not pieces:
+            self.check()
+        return b"".join(pieces), self.outgoing()
+
+    def check(self) -> None:
+        """Raise what has ended it, once the plain text before it is used up."""
+        if self._error is not None:
+            raise self._error
 
     def _put(self, data: bytes | None) -> None:
         if data:
@@ -960,6 +1003,7 @@ class _BaseTransport:
                 if connection is None:
                     deadline = deadlines.connect()
                     connection = yield "connect", None, route, deadline
+                    self._busy.add(connection)
                     yield from self._secure(connection, route, deadline)
                 self._busy.add(connection)
                 deadline = deadlines.head()
@@ -1167,8 +1211,8 @@ class Response(_BaseResponse):
 
     def _next(self) -> bytes:
         while (data := self._take()) is None:
-            connection = self._connection
-            connection.send(self._receive(connection.recv(self.read_timeout)), self.read_timeout)
+            connection = self._source
+            connection.send(self._receive(connection, connection.recv(self.read_timeout)), self.read_timeout)
         return data
 
 
@@ -1206,11 +1250,7 @@ class Transport(_BaseTransport):
                 result = error = None
                 try:
                     if action == "connect":
-                        result = _BlockingConnection()
-                        self._busy.add(result)
-                        if self._closed:
-                            raise HttpConnectionError("the transport is closed")
-                        result.connect(argument, deadline)
+                        result = self._connect(argument, deadline)
                     elif action == "send":
                         connection.send(argument, _left(deadline, "sending the request"))
                     else:
@@ -1221,6 +1261,18 @@ class Transport(_BaseTransport):
             return done.value  # type: ignore[no-any-return]
         finally:
             steps.close()
+
+    def _connect(self, route: _Route, deadline: float | None) -> _BlockingConnection:
+        connection = _BlockingConnection()
+        self._busy.add(connection)
+        try:
+            if self._closed:
+                raise HttpConnectionError("the transport is closed")
+            connection.connect(route, deadline)
+        except BaseException:
+            self._busy.discard(connection)
+            raise
+        return connection
 
 
 # === 6. Async transport ==============================================================================================
@@ -1239,6 +1291,7 @@ class _AsyncConnection(_Connection):
         self._transport: Any = None
         self._received: list[bytes] = []
         self._size = 0
+        self._silent_since = 0.0  # the first wait after the last byte, on the loop's clock
         self._ended = False  # no more will come
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -1250,6 +1303,7 @@ class _AsyncConnection(_Connection):
         _tune(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
+        self._silent_since = 0.0
         self._received.append(data)
         self._size += len(data)
         if self._size > MAX_BUFFERED:
@@ -1282,7 +1336,10 @@ class _AsyncConnection(_Connection):
             if self._waiter is not None:
                 raise RuntimeError("two tasks read from one connection")
             self._waiter = self._loop.create_future()
-            timer = None if seconds is None else self._loop.call_later(seconds, self._wake, seconds)
+            timer = None
+            if seconds is not None:
+                self._silent_since = self._silent_since or self._loop.time()  # perhaps of a wait that was cancelled
+                timer = self._loop.call_at(self._silent_since + seconds, self._wake, seconds)
             try:
                 await self._waiter
             finally:
@@ -1305,13 +1362,15 @@ class _AsyncConnection(_Connection):
     def close(self) -> None:
         """Close without waiting; idempotent."""
         self._closed = True
-        if self._transport is not None:
+        if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
         self._wake()
 
     @property
     def alive(self) -> bool:
-        if self._closed or self._ended or self._received:
+        import asyncio
+
+        if self._closed or self._ended or self._received or self._loop is not asyncio.get_running_loop():
             return False
         return not _is_ready(self._transport.get_extra_info("socket"), 0.0)  # the loop may not have looked yet
 
@@ -1422,13 +1481,15 @@ class AsyncResponse(_BaseResponse):
 
     async def _next(self) -> bytes:
         while (data := self._take()) is None:
-            connection = self._connection
-            connection.send(self._receive(await connection.recv(self.read_timeout)))
+            connection = self._source
+            connection.send(self._receive(connection, await connection.recv(self.read_timeout)))
         return data
 
 
 class _AsyncBytes:
     """The iterator of `aiter_bytes`: no generator, since a cancellation would end that."""
+
+    resumable = True  # what tells `sse` so
 
     def __init__(self, response: AsyncResponse) -> None:
         self._next = response._next
@@ -1457,6 +1518,10 @@ class AsyncTransport(_BaseTransport):
         return await self._open(
             _make_request(request.method, request.url, request.headers, None, None, request.body), timeout
         )
+
+    def close(self) -> None:
+        """As `aclose`, without waiting."""
+        self._close()
 
     async def aclose(self) -> None:
         """Close the idle connection and those whose answer has not begun, for good; responses go on."""

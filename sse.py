@@ -109,10 +109,12 @@ class _Fields:
         from dataclasses import MISSING, field, make_dataclass
 
         init: Any = owner.__init__
-        defaults = dict(zip(reversed(owner.__match_args__), reversed(init.__defaults__)))
+        defaults = dict(zip(reversed(owner.__match_args__), reversed(getattr(init, "__defaults__", None) or ())))
         fields = [(n, init.__annotations__[n], field(default=defaults.get(n, MISSING))) for n in owner.__match_args__]
-        owner.__dataclass_fields__ = made = make_dataclass(owner.__name__, fields).__dataclass_fields__  # type: ignore[attr-defined]
-        return made  # type: ignore[no-any-return]
+        made: Any = make_dataclass(owner.__name__, fields, frozen=True)
+        owner.__dataclass_params__ = made.__dataclass_params__
+        owner.__dataclass_fields__ = made.__dataclass_fields__
+        return made.__dataclass_fields__  # type: ignore[no-any-return]
 
 
 class _Record:
@@ -213,6 +215,9 @@ class Request(_Record):
 class SSEError(Exception):
     """The base of every error of this module that is not a wrong argument."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple([_picklable(argument) for argument in self.args])
+
 
 class SSEConnectionError(SSEError):
     """The stream is lost for good: it may not, or no longer, be reconnected.
@@ -270,6 +275,18 @@ class SSELimitError(SSEError):
         return f"an event outgrew max_event_size={self.limit} characters"
 
 
+def _picklable(part: Any) -> Any:
+    """A part of an error, or what can be pickled of it: other libraries' exceptions and headers may not be."""
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(part))
+    except Exception:
+        return dict(part) if hasattr(part, "items") else ConnectionError(f"{type(part).__name__}: {part}")
+    return part
+
+
+_HOST = re.compile(r"(\[[^][]+\]|[^][:]+)(:[0-9]*)?")
 _HIDDEN = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 
 
@@ -529,11 +546,10 @@ class SSEParser:
             raise SSELimitError(self._limit)
 
     def _unfinished_data(self) -> str | None:
-        """The data of the block that the end of the stream cuts off, as if its last line and blank line had come."""
-        if self._pieces:
-            self._interpret("".join(self._pieces))
-        event = self._dispatch()
-        return None if event is None else event.data
+        """The data of the block that the end of the stream has cut off, as if its last line had ended."""
+        field, _, value = "".join(self._pieces).partition(":")
+        data = [*self._data, value.removeprefix(" ")] if field == "data" else self._data
+        return "\n".join(data) if data else None
 
 
 # === 3. Event sources ================================================================================================
@@ -553,6 +569,7 @@ class _Events:
         self._parser = SSEParser(last_event_id, **options)
         self._ready: deque[SSEEvent] = deque()
         self._given_id = last_event_id  # of the event given out last, for as long as others are ready
+        self._failure: Exception | None = None  # to be raised; kept while a cancellation may get in between
         self._ended = False  # nothing comes after what is ready
         self._closed = False  # nor does that
 
@@ -575,6 +592,8 @@ class _Events:
 
     def _check_end(self, end: type[Exception]) -> None:
         """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
+        if self._failure is not None:
+            raise self._failure
         if self._closed or self._ended:
             raise end
         if self._parser._error is not None:
@@ -596,8 +615,10 @@ class _Blocking(_Events):
             try:
                 self._check_end(StopIteration)
                 self._advance()
-            except Exception:
+            except Exception as exc:
+                self._failure = exc
                 self._stop()
+                self._failure = None
                 raise
         return self._give()
 
@@ -620,8 +641,10 @@ class _Async(_Events):
             try:
                 self._check_end(StopAsyncIteration)
                 await self._advance()
-            except Exception:
+            except Exception as exc:
+                self._failure = exc
                 await self._stop()
+                self._failure = None
                 raise
         return self._give()
 
@@ -770,15 +793,19 @@ def _split_url(url: str, params: Mapping[str, Any] | None) -> tuple[str, bytes |
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError
-        if any(c <= " " or c == "\x7f" for c in url):  # urlsplit drops CR, LF and TAB silently
+        userinfo, at, host = parts.netloc.rpartition("@")
+        if re.search(r"[\x00-\x20\x7f\\]", url) or not _HOST.fullmatch(host):  # urlsplit drops CR, LF, TAB silently
             raise ValueError
     except ValueError:
-        must = "an http or https URL without spaces and control characters"
-        raise ValueError(f"url must be {must}, got {_shown(url)!r}") from None
+        shown = re.sub(r".*@", "...@", _shown(url), flags=re.DOTALL)  # whatever was meant as userinfo
+        must = "an http or https URL without spaces, control characters and backslashes"
+        raise ValueError(f"url must be {must}, got {shown!r}") from None
     if params is not None:
-        _check("params", params, object, "a mapping", lambda p: hasattr(p, "items"))
+        if not hasattr(params, "items"):
+            raise TypeError(f"params must be a mapping, got {type(params).__name__}")
         parts = parts._replace(query="&".join(filter(None, (parts.query, urlencode(params, doseq=True)))))
-    userinfo, at, host = parts.netloc.rpartition("@")
+    if at and ":" not in userinfo:
+        userinfo += ":"
     return parts._replace(netloc=host, fragment="").geturl(), unquote_to_bytes(userinfo) if at else None
 
 
@@ -791,11 +818,13 @@ def _retry_after_ms(value: str, now: float) -> float:
     """`Retry-After` in ms: of seconds, or of an HTTP date seen from `now` (Unix time); 0 if it is neither."""
     if value.isascii() and value.isdigit():
         return int(value[:10]) * 1000
-    from email.utils import parsedate_to_datetime
+    from calendar import timegm
+    from email.utils import parsedate_tz
 
+    date = parsedate_tz(value)
     try:
-        return (parsedate_to_datetime(value).timestamp() - now) * 1000
-    except (TypeError, ValueError, OverflowError):
+        return (timegm((*date[:6], 0, 0, 0)) - (date[9] or 0) - now) * 1000 if date else 0.0
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -807,6 +836,12 @@ def _log() -> Any:
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     return logger
+
+
+def _missing_transport(*_: object) -> Any:
+    other = getattr(sys.modules.get("httpclient"), "__file__", None)
+    why = f"{other} is another module of that name" if other else "it was not found"
+    raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
 
 
 class _Client(_Events):
@@ -877,9 +912,13 @@ class _Client(_Events):
         """
         number = (int, float)
         _check("method", method, (str, None), "an HTTP method", lambda m: re.fullmatch(r"[A-Za-z-]+", m))
-        _check("heartbeat_timeout", heartbeat_timeout, (*number, None), "seconds > 0, or None", lambda n: n > 0)
+        _check(
+            "heartbeat_timeout", heartbeat_timeout, (*number, None), "seconds > 0, or None", lambda n: 0 < n < MAX_RETRY
+        )
         for limit in timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,):
-            _check("timeout", limit, (*number, None), "seconds > 0, a pair of them, or None", lambda n: n > 0)
+            _check(
+                "timeout", limit, (*number, None), "seconds > 0, a pair of them, or None", lambda n: 0 < n < MAX_RETRY
+            )
         _check(
             "max_retry_interval",
             max_retry_interval,
@@ -893,8 +932,9 @@ class _Client(_Events):
         _check("jitter", jitter, number, "a fraction from 0 to 1", lambda n: 0 <= n <= 1)
         _check("max_retries", max_retries, int, "a number >= 0, or -1 for no limit", lambda n: n >= -1)
         _check("reconnect", reconnect, (bool, None), "True, False or None")
-        _check("retry_statuses", retry_statuses, object, "statuses", lambda s: hasattr(s, "__iter__"))
-        self._retry_statuses = frozenset(retry_statuses)
+        if not hasattr(retry_statuses, "__iter__"):
+            raise TypeError(f"retry_statuses must be statuses, got {retry_statuses!r}")
+        self._retry_statuses = tuple(retry_statuses)
         for status in self._retry_statuses:
             _check("retry_statuses", status, int, "statuses from 300 to 599", lambda n: 300 <= n <= 599)
         _check("until", until, (str, None), "text or None")
@@ -904,7 +944,8 @@ class _Client(_Events):
         _check("proxy", proxy, (str, bool, None), "a URL, None or False", lambda p: p is not True)
         for name, function in (("on_open", on_open), ("on_reconnect", on_reconnect), ("transport", transport)):
             _check(name, function, (callable, None), "a function or None")
-        _check("body", body, (bytes, str, None), "bytes or str")
+        if body is not None and not isinstance(body, (bytes, str)):
+            raise TypeError(f"body must be bytes or str, got {type(body).__name__}")
         if json is not None and body is not None:
             raise ValueError("json and body must not both be given: a request has one body")
 
@@ -921,7 +962,10 @@ class _Client(_Events):
         if json is not None:
             from json import dumps
 
-            self._body = dumps(json).encode()
+            try:
+                self._body = dumps(json).encode()
+            except (TypeError, ValueError) as exc:
+                raise type(exc)(f"json cannot be encoded: {exc}") from None
             self._defaults["Content-Type"] = "application/json"
         if userinfo is not None:
             from base64 import b64encode
@@ -936,8 +980,8 @@ class _Client(_Events):
         self._first_id = last_event_id
         self._until, self._check_content_type = until, check_content_type
         self._on_open, self._on_reconnect = on_open, on_reconnect
-        self._owns_transport = transport is None
-        self._transport: Any = transport or self._default_transport(verify, proxy)
+        self._owned_transport: Any = None if transport else self._default_transport(verify, proxy)
+        self._transport: Any = transport or self._owned_transport or _missing_transport
         self._now = time.monotonic
         self._random: Callable[[], float] | None = None  # random.random, when first needed
 
@@ -962,21 +1006,13 @@ class _Client(_Events):
     # Private
 
     def _default_transport(self, verify: Any, proxy: Any) -> Any:
-        """The one of `httpclient`; where that is missing, one that says so when the client is opened."""
+        """The one of `httpclient`, or `None` where that is missing."""
         try:
             import httpclient
-
-            if not hasattr(httpclient, "HttpProtocolError"):
-                raise ImportError
         except ImportError:
-            other = getattr(sys.modules.get("httpclient"), "__file__", None)
-            why = f"{other} is another module of that name" if other else "it was not found"
-
-            def missing(*_: object) -> Any:
-                raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
-
-            self._owns_transport = False
-            return missing
+            return None
+        if not hasattr(httpclient, "HttpProtocolError"):  # another module of that name
+            return None
         kind = httpclient.AsyncTransport if isinstance(self, _Async) else httpclient.Transport
         return kind(verify, proxy)
 
@@ -1029,22 +1065,30 @@ class _Client(_Events):
             if event.data == self._until:
                 while self._ready.pop() is not event:
                     pass
+                self._parser.last_event_id = event.id
                 self._finish("until")
                 break
+
+    def _settle(self, cause: Exception | None) -> None:
+        """`_lost`, with what it raises kept for the next step: the shell has yet to hang up."""
+        try:
+            self._lost(cause)
+        except Exception as exc:
+            self._failure = exc
 
     def _lost(self, cause: Exception | None) -> None:
         """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.
 
         Raises what ends the stream for good: the cause itself if it is fatal, or `SSEConnectionError`.
         """
-        if self._closed or self._restarting:
+        if self._closed or self._ended or self._restarting:
             return
         if cause is not None:
             self._raise_fatal(cause)
         elif self._until is not None and self._parser._unfinished_data() == self._until:
             self._finish("until")
             return
-        elif self._until is None and not self._reconnect:
+        elif self._until is None and not (self._reconnect and self._method == "GET"):
             self._finish("end of the answer")
             return
         permanent = getattr(cause, "permanent", False)  # what httpclient says of a redirect that it may not follow
@@ -1128,6 +1172,7 @@ class SSEClient(_Client, _Blocking):
                 self._advance()
         except BaseException:
             self.close()
+            self._failure = None
             raise
         return self
 
@@ -1135,59 +1180,67 @@ class SSEClient(_Client, _Blocking):
         """End the stream, from any thread: a consumer that blocks in it ends its loop at once; idempotent."""
         self._closed = True
         self._wake.set()
-        if self._owns_transport:
+        if self._owned_transport is not None:
             self._transport.close()
         self._close_response()
 
     def restart(self) -> None:
         """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
-        self._restarting = True
-        self._wake.set()
-        if self._owns_transport:
-            self._transport.abort()
-        self._close_response()
+        with self._lock:  # so that what is ended here is what was there, not what takes its place
+            self._restarting = True
+            self._wake.set()
+            if self._owned_transport is not None:
+                self._transport.abort()
+            self._close_response()
 
     # Private
 
     def _prepare(self) -> None:
-        from threading import Event
+        from threading import Event, RLock
 
         self._wake = Event()  # ends the wait for a reconnect
+        self._lock = RLock()  # held by restart(), and while its flag is taken down
 
     _stop = close
 
     def _advance(self) -> None:
         """One step: wait and open, or read what has arrived."""
+        if self._failure is not None:
+            raise self._failure
         if self._restarting:
             self._hang_up()
-            self._restarted()
+            with self._lock:
+                self._restarted()
         if self._chunks is None:
             self._open()
             return
+        cause: Exception | None = None
         try:
             chunk = self._next_chunk(self._heartbeat_timeout)
         except StopIteration:
-            self._hang_up()
-            self._lost(None)
+            pass
         except Exception as exc:
-            self._hang_up()
-            self._lost(exc)
+            cause = exc
         else:
             self._received(chunk)
+            return
+        self._settle(cause)
+        self._hang_up()
 
     def _open(self) -> None:
         self._wake.wait(max(0.0, self._due - self._now()))
-        self._wake.clear()
+        with self._lock:
+            self._wake.clear()
+            self._restarting = False  # this opening is what was asked for
         if self._closed:
             return
-        self._restarting = False  # this opening is what was asked for
         cause = self._connect()
         if cause is None:
             self._opened(self.response)
+        else:
+            self._settle(cause)
         if cause is not None or self._ended:
             self._hang_up()
-        if cause is not None:
-            self._lost(cause)
 
     def _connect(self) -> Exception | None:
         """Ask the transport for the stream; return what is wrong with its answer."""
@@ -1216,8 +1269,8 @@ class SSEClient(_Client, _Blocking):
         response = self.response
         if seconds is None:
             return next(self._chunks)  # type: ignore[no-any-return]
-        if hasattr(response, "read_timeout"):  # httpclient's, perhaps wrapped
-            response.read_timeout = seconds
+        if isinstance(response, getattr(sys.modules.get("httpclient"), "Response", ())):
+            response.read_timeout = seconds  # type: ignore[union-attr]
             return next(self._chunks)  # type: ignore[no-any-return]
         from threading import Timer
 
@@ -1277,31 +1330,36 @@ class AsyncSSEClient(_Client, _Async):
                 await self._advance()
         except BaseException:
             await self.close()
+            self._failure = None
             raise
         return self
 
     async def close(self) -> None:
         """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
         self._closed = True
+        _abandon(self._opening, self._reading, self.response, self._owned_transport)  # all, before the first await
         await _cancel(self._opening)
         await self._hang_up()
-        if self._owns_transport:
+        if self._owned_transport is not None:
             await self._transport.aclose()
 
     def restart(self) -> None:
         """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
         self._restarting = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._interrupt)
+        if self._loop is not None and not self._loop.is_closed():
+            # What there is now, not what may have taken its place by then.
+            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response)
 
     def __del__(self) -> None:
         # A consumer cancelled outside of an `async with`: nobody else is left to close the connection.
         if self._loop is not None and not self._closed and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response)
+            things = (self._opening, self._reading, self.response, self._owned_transport)
+            self._loop.call_soon_threadsafe(_abandon, *things)
 
     # Private
 
     def _prepare(self) -> None:
+        self._reading_since = 0.0
         self._opening: asyncio.Future[Exception | None] | None = None
         self._reading: asyncio.Future[Any] | None = None
 
@@ -1309,22 +1367,26 @@ class AsyncSSEClient(_Client, _Async):
 
     async def _advance(self) -> None:
         """One step: wait and open, or read what has arrived."""
+        if self._failure is not None:
+            raise self._failure
         if self._restarting:
-            await self._hang_up()
             self._restarted()
+            await self._hang_up()
         if self._chunks is None:
             await self._open()
             return
+        cause: Exception | None = None
         try:
             chunk = await self._next_chunk(self._heartbeat_timeout)
         except StopAsyncIteration:
-            await self._hang_up()
-            self._lost(None)
+            pass
         except Exception as exc:
-            await self._hang_up()
-            self._lost(exc)
+            cause = exc
         else:
             self._received(chunk)
+            return
+        self._settle(cause)  # before anything can be cancelled
+        await self._hang_up()
 
     async def _open(self) -> None:
         import asyncio
@@ -1342,10 +1404,10 @@ class AsyncSSEClient(_Client, _Async):
         if cause is None:
             self._chunks = aiter(self.response.aiter_bytes())
             self._opened(self.response)
+        else:
+            self._settle(cause)
         if cause is not None or self._ended:
             await self._hang_up()
-        if cause is not None:
-            self._lost(cause)
 
     async def _connect(self) -> Exception | None:
         """Wait until it is time, ask the transport for the stream; return what is wrong with its answer."""
@@ -1362,16 +1424,18 @@ class AsyncSSEClient(_Client, _Async):
 
     async def _next_chunk(self, seconds: float | None) -> bytes:
         """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
-        response = self.response
-        if hasattr(response, "read_timeout"):  # httpclient's, perhaps wrapped
+        if getattr(self._chunks, "resumable", False):  # httpclient's, which can be cancelled
+            response: Any = self.response
             response.read_timeout = seconds
             return await self._chunks.__anext__()  # type: ignore[no-any-return]
         import asyncio
 
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._chunks.__anext__())
+            self._reading_since = self._now()
         reading = self._reading
-        if not (await asyncio.wait({reading}, timeout=seconds))[0]:
+        left = None if seconds is None else max(0.0, self._reading_since + seconds - self._now())
+        if not (await asyncio.wait({reading}, timeout=left))[0]:
             raise TimeoutError(f"not a byte for {seconds:.3g} s")
         self._reading = None
         if reading.cancelled():
@@ -1381,19 +1445,14 @@ class AsyncSSEClient(_Client, _Async):
     async def _hang_up(self) -> None:
         response, chunks = self.response, self._chunks
         self.response = self._chunks = None
-        await _cancel(self._reading)
-        self._reading = None
-        try:
-            if hasattr(chunks, "aclose"):
-                await chunks.aclose()
-            if response is not None:
-                await response.aclose()
-        except Exception:  # of another transport: the connection is given up anyway
-            pass
-
-    def _interrupt(self) -> None:
-        """Wake the consumer after `restart()`, in the loop's thread."""
-        _abandon(self._opening, self._reading, self.response)
+        reading, self._reading = self._reading, None
+        await _cancel(reading)
+        for closable in (chunks, response):
+            try:
+                if hasattr(closable, "aclose"):
+                    await closable.aclose()
+            except Exception:  # of another transport: the connection is given up anyway
+                pass
 
 
 async def _error_body(response: Any, seconds: float | None) -> bytes:
@@ -1429,13 +1488,15 @@ async def _cancel(task: asyncio.Future[Any] | None) -> None:
             task.exception()  # retrieved, so that nothing is logged about it
 
 
-def _abandon(opening: Any, reading: Any, response: Any) -> None:
-    """End tasks and connection without waiting."""
+def _abandon(opening: Any, reading: Any, response: Any, transport: Any = None) -> None:
+    """End tasks and connections without waiting."""
     for task in (opening, reading):
         if task is not None:
             task.cancel()
     if hasattr(response, "abort"):
         response.abort()
+    if transport is not None:
+        transport.close()
 
 
 async_connect = AsyncSSEClient  # a function to its users: `async with async_connect(url) as events:`
@@ -1448,15 +1509,14 @@ async_connect = AsyncSSEClient  # a function to its users: `async with async_con
 
 
 class _Queue:
-    def __init__(self, events: Any, maxsize: int, overflow: str, size: int | None = None, max_wait: float = 0) -> None:
-        _check("maxsize", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
+    def __init__(self, events: Any, maxsize: int, overflow: str, max_wait: float | None = None) -> None:
+        # With a `max_wait` it gives out batches, of up to `maxsize` events.
+        _check("maxsize" if max_wait is None else "size", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
         _check("overflow", overflow, str, "'block', 'drop_oldest' or 'drop_newest'", OVERFLOW.__contains__)
-        _check("size", size, (int, None), "a number of events >= 1", lambda n: n >= 1)
-        _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n <= MAX_RETRY / 1000)
         self.dropped = 0  # events lost to a full queue
         self._events = events
         self._maxsize, self._overflow = maxsize, overflow
-        self._single, self._size, self._max_wait = size is None, size or 1, max_wait
+        self._max_wait = max_wait
         self._items: deque[tuple[float, Any]] = deque()  # with the time of their arrival
         self._ended = self._closed = False  # by the source, by us
         self._error: BaseException | None = None
@@ -1483,17 +1543,21 @@ class _Queue:
 
     def _wait_s(self) -> float | None:
         """Seconds until there is something to take, 0 for now; `None`: until something changes."""
-        if self._closed or self._ended or len(self._items) >= self._size:
+        if self._closed or self._ended or len(self._items) >= (1 if self._max_wait is None else self._maxsize):
             return 0.0
-        return max(0.0, self._items[0][0] + self._max_wait - time.monotonic()) if self._items else None
+        if not self._items or self._max_wait is None:
+            return None
+        return max(0.0, self._items[0][0] + self._max_wait - time.monotonic())
 
     def _take(self, end: type[Exception]) -> Any:
         """The event or the batch that is due; at the end the error of the source, for each consumer."""
         if self._closed or not self._items:
             raise end if self._closed or self._error is None else self._error
-        if self._single:
+        if self._max_wait is None:
             return self._items.popleft()[1]
-        return [self._items.popleft()[1] for _ in range(min(self._size, len(self._items)))]
+        batch = [item for _, item in self._items]
+        self._items.clear()
+        return batch
 
 
 class Buffered(_Queue, _Generic[_T]):
@@ -1562,6 +1626,8 @@ class Buffered(_Queue, _Generic[_T]):
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
+        if self._closed and hasattr(self._events, "close"):
+            self._events.close()  # if it is a generator, close() could not while we were in it
 
 
 class AsyncBuffered(_Queue, _Generic[_T]):
@@ -1624,8 +1690,11 @@ class AsyncBuffered(_Queue, _Generic[_T]):
                     self._changed.clear()
                     await self._changed.wait()
                 self._changed.set()
-        except Exception as exc:  # for the consumers
-            error = exc
+        except BaseException as exc:  # for the consumers, unless we are cancelled by close()
+            if self._closed:
+                raise
+            cancelled = not isinstance(exc, Exception)  # which a consumer would take for its own cancellation
+            error = ConnectionError(f"the source raised {type(exc).__name__}") if cancelled else exc
         self._ended, self._error = True, error
         self._changed.set()
 
@@ -1648,7 +1717,8 @@ def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "
 
 def batched(events: Iterable[_T], size: int, max_wait: float) -> Buffered[list[_T]]:
     """Collect events, read ahead as by `buffered`, in lists of up to `size`, none held longer than `max_wait` s."""
-    return Buffered(events, size, "block", size, max_wait)
+    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
+    return Buffered(events, size, "block", max_wait)
 
 
 def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> AsyncBuffered[_T]:
@@ -1658,7 +1728,8 @@ def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: O
 
 def async_batched(events: AsyncIterable[_T], size: int, max_wait: float) -> AsyncBuffered[list[_T]]:
     """The twin of `batched` for an asynchronous source."""
-    return AsyncBuffered(events, size, "block", size, max_wait)
+    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
+    return AsyncBuffered(events, size, "block", max_wait)
 
 
 # === 8. Command line =================================================================================================
@@ -1668,15 +1739,19 @@ def async_batched(events: AsyncIterable[_T], size: int, max_wait: float) -> Asyn
 
 _USAGE = """\
 examples:
-  sse https://example.com/events                          watch a stream
-  sse --jsonl https://example.com/events | jq .data       one JSON object a line
-  sse https://api.example.com/v1/chat/completions -H "Authorization: Bearer $KEY" \\
-      --json @question.json --text choices.0.delta.content --until '[DONE]'
+  sse https://example.com/events                      watch a stream
+  sse --jsonl https://example.com/events | jq .data   one JSON object a line
+  sse https://api.example.com/v1/chat/completions \\
+      -H "Authorization: Bearer $KEY" --json @question.json \\
+      --text choices.0.delta.content --until '[DONE]'   watch an LLM answer
 
-exit status: 0 clean end, 1 error payload or limit, 2 wrong usage, 7 no connection, 18 body cut before its end or
---until, 22 HTTP error or wrong content type, 28 --max-time, 130 Ctrl-C, 141 closed pipe"""
+exit status: 0 clean end, 1 error payload or limit, 2 wrong usage,
+7 no connection, 18 body cut before its end or --until, 22 HTTP error or
+wrong content type, 28 --max-time, 130 Ctrl-C, 141 closed pipe"""
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def _harmless(text: str) -> str:
@@ -1700,7 +1775,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="sse",
-        description="Print the events of an event stream as they come, and reconnect when it is lost.",
+        description="Print the events of an event stream as they come; reconnect when it is lost.",
         epilog=_USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -1765,7 +1840,7 @@ def _request_options(options: argparse.Namespace) -> tuple[dict[str, str], bytes
         name, colon, value = line.partition(":")
         name = name.strip()
         if not colon:
-            raise ValueError(f"-H must be 'Name: value', got {_clip(name, 40)!r}")
+            raise ValueError("-H takes 'Name: value', with a colon")
         headers = {other: headers[other] for other in headers if other.lower() != name.lower()}
         headers[name] = value.strip()
     return headers, body
@@ -1805,7 +1880,8 @@ class _Printer:
         """One JSON object a line, harmless by escapes."""
         import json
 
-        line = json.dumps(dict(zip(event.__match_args__, event._values())), ensure_ascii=False)
+        fields = dict(zip(event.__match_args__, event._values()))
+        line = json.dumps(fields, ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
         self.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n")
 
     def plain(self, event: SSEEvent) -> None:
@@ -1819,18 +1895,18 @@ class _Printer:
         """For people: type and ID on a line of their own, JSON on one line, long lines wrapped."""
         import json
         from shutil import get_terminal_size
-        from textwrap import wrap
 
         head = [self.style("1;36", event.event, sys.stdout)] if event.event != "message" else []
         head += [self.style("2", f"#{event.id}", sys.stdout)] if event.id else []
         try:
             data = json.dumps(event.json(), ensure_ascii=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = event.data
         width = max(20, get_terminal_size().columns - 1)
         lines = [" ".join(head)] if head else []
         for line in _harmless(data).split("\n"):
-            lines += wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=False) or [""]
+            # Whole words where they fit; by an expression, since textwrap is quadratic in a long word.
+            lines += re.findall(rf".{{1,{width - 1}}}(?: |$)|.{{1,{width}}}", line) or [""]
         self.write("\n".join([*lines, ""]))
 
     def text(self, event: SSEEvent) -> None:
@@ -1839,7 +1915,7 @@ class _Printer:
 
         try:
             value = event.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if event.event == "error" or (isinstance(value, dict) and value.get("error")):
             self.failed = True
@@ -1860,16 +1936,17 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    terminal = sys.stdout.isatty()
     try:
         options = _parser().parse_args(argv)
+        printer = _Printer(options)
+        code = _watch(options, printer)
+        if printer.unfinished and terminal:
+            printer.write("\n")
     except SystemExit as exc:
         return int(exc.code or 0)
-    printer = _Printer(options)
-    try:
-        code = _watch(options, printer)
-        if printer.unfinished and printer.terminal:
-            printer.write("\n")
     except KeyboardInterrupt:
+        sys.stdout.write("\n" if terminal else "")  # or the prompt would stand behind the ^C
         return 130
     except BrokenPipeError:
         import os
@@ -1881,8 +1958,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _watch(options: argparse.Namespace, printer: _Printer) -> int:
     """Print the stream and return the exit status."""
-    from threading import Thread, Timer
+    from threading import Event, Thread, Timer
 
+    done = Event()
     streaming = False  # a connection is open, or was lost last
     timed_out = False
 
@@ -1932,7 +2010,7 @@ def _watch(options: argparse.Namespace, printer: _Printer) -> int:
         import logging
 
         logging.basicConfig(format="sse: %(message)s", level=logging.INFO)
-        Thread(target=_tell_silence, args=(client, printer), daemon=True).start()
+        Thread(target=_tell_silence, args=(client, printer, done), daemon=True).start()
     left = options.count
     try:
         with client:
@@ -1946,24 +2024,26 @@ def _watch(options: argparse.Namespace, printer: _Printer) -> int:
         raise
     except (SSEError, OSError, ValueError, ImportError) as exc:  # OSError: a certificate; ValueError: a proxy
         printer.error(str(exc) if isinstance(exc, SSEError) else _reason(exc, client.url))
+        if timed_out:
+            return 28
         if isinstance(exc, (SSEHTTPError, SSEContentTypeError)):
             return 22
         return 1 if isinstance(exc, SSELimitError) else 18 if streaming else 7
     finally:
         timer.cancel()
+        done.set()
     if timed_out:
         printer.error(f"--max-time: {options.max_time:g} s are over")
         return 28
     return int(printer.failed)
 
 
-def _tell_silence(client: SSEClient, printer: _Printer) -> None:
-    """Show, as long as the process runs, that a quiet stream is alive, or for how long it has not been."""
-    while True:
-        time.sleep(30)
-        if client.stats.last_activity is not None:
-            silence_s = time.monotonic() - client.stats.last_activity
-            printer.note(f"{client.stats.events} events so far, last activity {silence_s:.0f} s ago")
+def _tell_silence(client: SSEClient, printer: _Printer, done: threading.Event) -> None:
+    """Show that a quiet stream is alive, or for how long it has not been."""
+    while not done.wait(30):
+        last = client.stats.last_activity
+        when = "no answer yet" if last is None else f"last activity {time.monotonic() - last:.0f} s ago"
+        printer.note(f"{client.stats.events} events so far, {when}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,29 @@ async def asynchronous(url: str) -> list[int | None]:
         return [event.retry async for event in client]
 
 
+def buffers(url: str) -> list[str]:
+    """The element type goes through buffers and batches."""
+    with sse.connect(url) as events, sse.buffered(events, 10, overflow="drop_oldest") as queue:
+        event: sse.SSEEvent = next(queue)
+        wrong: str = next(queue)  # type: ignore[assignment]
+    with sse.batched([1, 2], 500, max_wait=1.0) as batches:
+        numbers: list[int] = next(batches)
+        mixed: list[str] = next(batches)  # type: ignore[arg-type]
+    sse.buffered([1], overflow="drop")  # type: ignore[arg-type]
+    sse.buffered(sse.async_connect(url))  # type: ignore[arg-type]
+    return [event.data, wrong, *mixed, str(sum(numbers))]
+
+
+async def async_buffers(url: str) -> list[list[sse.SSEEvent]]:
+    """The same for the twins."""
+    async with sse.async_connect(url) as events, sse.async_buffered(events) as queue:
+        event: sse.SSEEvent = await queue.__anext__()
+        wrong: str = await queue.__anext__()  # type: ignore[assignment]
+        sse.async_buffered([event])  # type: ignore[arg-type]
+    async with sse.async_batched(sse.async_connect(url), size=500, max_wait=1) as batches:
+        return [[event], *[batch async for batch in batches if wrong]]
+
+
 def request(url: str) -> bytes:
     """Walk through a response and its errors."""
     try:
@@ -41,6 +64,8 @@ parser = sse.SSEParser(on_comment=print)
 events: list[sse.SSEEvent] = parser.feed(b": ping\nid: 7\ndata: hello\n\n")
 assert [(event.data, event.id) for event in events] == [("hello", "7")]
 assert [event.data for event in sse.EventSource.from_chunks([b"data: x\n", b"\n"])] == ["x"]
+with sse.batched(events, 500, 1) as batches:
+    assert list(batches) == [events]
 if parser.retry is not None:
     parser.feed(parser.retry)  # type: ignore[arg-type]
 assert sse.__version__ == httpclient.__version__

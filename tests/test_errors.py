@@ -224,7 +224,7 @@ def test_nothing_secret_in_tracebacks_and_logs(twin: str, answers: Any, caplog: 
     """What `logging.exception` would write of an error and all its causes, and what we log ourselves."""
     caplog.set_level(logging.DEBUG)
     options: dict[str, Any] = {"headers": {"X-Key": "h34der"}, "body": "b0dy", "params": {"more": "qu3ry"}}
-    played = play(twin, *answers, url=URL, max_retries=0, max_event_size=100, reconnect=True, **options)
+    played = play(twin, *answers, url=URL, max_event_size=100, until="[DONE]", **options)
     assert isinstance(played.error, sse.SSEError)
     ours = [str(link) for link in causes(played.error) if isinstance(link, sse.SSEError)]
     text = "\n".join([*ours, *(record.getMessage() for record in caplog.records), repr(played.client)])

@@ -26,7 +26,7 @@ TWINS: list[tuple[Any, Any, dict[str, str], set[str]]] = [
     (sse.SSEClient, sse.AsyncSSEClient, {}, {"aclose", "__del__"}),
     (sse.EventSource, sse.AsyncEventSource, {}, {"aclose"}),
     (httpclient.Response, httpclient.AsyncResponse, {"close": "aclose"}, {"abort"}),
-    (httpclient.Transport, httpclient.AsyncTransport, {"close": "aclose"}, set()),
+    (httpclient.Transport, httpclient.AsyncTransport, {"close": "aclose"}, {"close"}),
 ]
 twins = pytest.mark.parametrize(
     ("blocking", "asynchronous", "own_names", "beyond"), TWINS, ids=[pair[0].__name__ for pair in TWINS]
