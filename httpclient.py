@@ -173,7 +173,7 @@ class _Request(NamedTuple):
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|(?=[^%]*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _HOST_PORT = re.compile(r"(\[[^][]+\]|[^][:]+)(:[0-9]*)?")
 _SAFE = "/?%:@!$&'()*+,;=~-._[]"  # what `quote` leaves alone: a URL's own characters
 
@@ -199,13 +199,15 @@ def _parse_url(url: str) -> _Url:
         port = parts.port or (_PORTS[scheme] if parts.port is None else -1)
         host = (parts.hostname or "").replace("%25", "%")
         host = host if host.isascii() else host.encode("idna").decode()
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_SAFE)
+        if (":" in host) != ("[" in parts.netloc.rpartition("@")[2]):
+            raise ValueError
         if port < 0 or not _HOST.fullmatch(host) or not _HOST_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
             raise ValueError
         if ":" not in host and not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
             raise ValueError
     except (ValueError, KeyError):
         raise ValueError(f"url must be an absolute http or https URL, got {_redacted(url)!r}") from None
-    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_SAFE)
     userinfo, at, _ = parts.netloc.rpartition("@")
     return _Url(scheme, host, port, target, unquote_to_bytes(userinfo) if at else None)
 
@@ -222,7 +224,9 @@ def _make_request(
     """Check the arguments; raise `TypeError` or `ValueError` that names the wrong one, never a header's value."""
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"method must be an HTTP method, got {method!r}")
-    if params is not None:
+    if headers is not None and not hasattr(headers, "items"):
+        raise TypeError(f"headers must be a mapping, got {type(headers).__name__}")
+    if params is not None and isinstance(url, str):
         head, hash, fragment = url.partition("#")
         url = head + ("&" if "?" in head else "?") + urlencode(params, doseq=True) + hash + fragment
     parsed = _parse_url(url)
@@ -260,12 +264,13 @@ def _encode(request: _Request, route: _Route, keep: bool) -> bytes:
     """The bytes of a request, RFC 9112 section 3."""
     target = str(request.url) if route.absolute else request.url.target
     fields = dict(request.headers)
-    if not any(name.lower() == "host" for name in fields):
+    names = [name.lower() for name in fields]
+    if "host" not in names:
         fields = {"Host": request.url.authority, **fields}
     if route.absolute and route.authorization:
         fields["Proxy-Authorization"] = route.authorization
-    if not keep:
-        fields.setdefault("Connection", "close")
+    if not keep and "connection" not in names:
+        fields["Connection"] = "close"
     if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
         fields["Content-Length"] = str(len(request.body or b""))
     lines = [f"{request.method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields.items()], "", ""]
@@ -322,7 +327,8 @@ class _HeadReader:
         while match := re.compile(rb"\r?\n\r?\n").search(self._buffer, max(0, self._searched - 3)):
             if match.end() > MAX_HEAD:
                 break
-            raw, self._buffer = bytes(self._buffer[: match.start()]), self._buffer[match.end() :]
+            end = match.start() + (match[0][:1] == b"\r")  # with the CR of the last line, as the others have theirs
+            raw, self._buffer = bytes(self._buffer[:end]), self._buffer[match.end() :]
             self._searched = 0
             head = self._parse(raw)
             if head.status_code == 101:
@@ -418,8 +424,8 @@ class _ChunkedBody:
                 at += 2
                 self._in_chunk = False
             line = _CHUNK_LINE.match(data, at)
-            if line is None:
-                if b"\n" in data[at:] or len(data) - at > MAX_CHUNK_LINE:
+            if line is None or line.end() - at > MAX_CHUNK_LINE:
+                if line or b"\n" in data[at:] or len(data) - at > MAX_CHUNK_LINE:
                     raise HttpProtocolError(f"bad chunk size {data[at : at + 40]!r}")
                 break
             at = line.end()
@@ -432,11 +438,11 @@ class _ChunkedBody:
 
     def _skip_trailers(self) -> None:
         end = 2 if self._buffer[:2] == b"\r\n" else self._buffer.find(b"\r\n\r\n") + 4
-        if end >= 2 and end != 3:
+        if max(end, len(self._buffer) if end == 3 else 0) > MAX_HEAD:
+            raise HttpProtocolError(f"a trailer section is longer than {MAX_HEAD} bytes")
+        if end != 3:
             self.complete = True
             self.surplus = end < len(self._buffer)
-        elif len(self._buffer) > MAX_HEAD:
-            raise HttpProtocolError(f"a trailer section is longer than {MAX_HEAD} bytes")
 
     def end(self) -> None:
         raise HttpConnectionError("the connection was closed before the last chunk of the body")
@@ -749,6 +755,8 @@ def _redirect(request: _Request, head: Any) -> _Request | None:
         return None
     method, url, headers, body = request
     try:
+        if "\\" in location:
+            raise ValueError
         target = _parse_url(urljoin(str(url), quote(location, safe=_SAFE + "#")))
     except ValueError:
         raise _refused(f"redirect to {_shown(location)[:100]!r}, which is no http or https URL") from None
@@ -918,6 +926,7 @@ class _Connection:
 
     route: _Route
     tls: _Tls | None = None
+    spoilt = False  # a request was not sent whole
 
     def close(self) -> None:
         raise NotImplementedError
@@ -960,7 +969,7 @@ class _BaseTransport:
 
     def _take_back(self, connection: _Connection, reusable: bool) -> None:
         """Keep the connection of a response that has been read for the next request, or close it."""
-        if reusable and not self._one_request:
+        if reusable and not self._one_request and not connection.spoilt:
             self._idle.append(connection)
         else:
             connection.close()
@@ -1094,8 +1103,13 @@ class _BlockingConnection(_Connection):
         raise HttpConnectionError(f"{where} failed: {why}") from error
 
     def send(self, data: bytes, seconds: float | None) -> None:
-        if data:
-            self._call("sendall", data, seconds)
+        """Send, but no more once an answer has come: a server may refuse a body without reading it."""
+        rest = memoryview(data)
+        while rest:
+            if len(rest) < len(data) and self._sock is not None and _is_ready(self._sock, 0.0):
+                self.spoilt = True
+                break
+            rest = rest[self._call("send", rest[:READ_SIZE], seconds) :]
 
     def recv(self, seconds: float | None) -> bytes:
         """What has arrived; b"" at the end."""
@@ -1152,7 +1166,8 @@ class _BlockingConnection(_Connection):
         except TimeoutError:
             raise HttpTimeoutError(f"no data for {seconds:.3g} s") from None
         except OSError as exc:
-            raise HttpConnectionError(f"connection lost: {exc.strerror or exc}") from exc
+            why = "the connection was closed here" if self._closed else f"connection lost: {exc.strerror or exc}"
+            raise HttpConnectionError(why) from exc
         finally:
             if self._closed:
                 self.close()
@@ -1198,7 +1213,7 @@ class Response(_BaseResponse):
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Iterate over the body as it arrives: each step gives what is there, as soon as anything is."""
-        return iter(self._next if self._content is None else [self._content, b""].pop, b"")
+        return iter(self._next if self._content is None else [b"", self._content].pop, b"")
 
     def iter_lines(self) -> Iterator[str]:
         """Iterate over the body's lines, without their ends: LF, CR and CRLF, and nothing else."""
@@ -1519,16 +1534,22 @@ class AsyncTransport(_BaseTransport):
             _make_request(request.method, request.url, request.headers, None, None, request.body), timeout
         )
 
+    def __init__(self, verify: bool | ssl.SSLContext = True, proxy: str | bool | None = None) -> None:
+        super().__init__(verify, proxy)
+        self._connecting: set[asyncio.Future[_AsyncConnection]] = set()
+
     def close(self) -> None:
         """As `aclose`, without waiting."""
         self._close()
+        for connecting in self._connecting:
+            connecting.cancel()
 
     async def aclose(self) -> None:
         """Close the idle connection and those whose answer has not begun, for good; responses go on."""
         import asyncio
 
         closing = [connection._gone for connection in (*self._idle, *self._busy)]  # type: ignore[attr-defined]
-        self._close()
+        self.close()
         await asyncio.wait(closing) if closing else await asyncio.sleep(0)
 
     async def _open(self, request: _Request, timeout: Timeout) -> AsyncResponse:
@@ -1559,9 +1580,13 @@ class AsyncTransport(_BaseTransport):
         import asyncio
 
         connecting = asyncio.ensure_future(_async_connect(route))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
         try:
             where = f"connecting to {route.host}:{route.port}"
             if (await asyncio.wait({connecting}, timeout=_left(deadline, where)))[0]:
+                if connecting.cancelled():
+                    raise HttpConnectionError("the transport is closed")
                 return connecting.result()
             raise HttpTimeoutError(f"timed out {where}")
         except BaseException:
