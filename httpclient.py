@@ -1185,7 +1185,9 @@ def _is_ready(sock: socket.socket, seconds: float, write: bool = False) -> bool:
         poll = select.poll()
         poll.register(sock, select.POLLOUT if write else select.POLLIN)
         return bool(poll.poll(seconds * 1000))
-    return any(select.select([] if write else [sock], [sock] if write else [], [sock], seconds))
+    return any(
+        select.select([] if write else [sock], [sock] if write else [], [sock], seconds)
+    )  # pragma: no cover - Windows
 
 
 class Response(_BaseResponse):
@@ -1593,7 +1595,7 @@ class AsyncTransport(_BaseTransport):
             connecting.cancel()
             await asyncio.wait({connecting})
             if not connecting.cancelled() and connecting.exception() is None:
-                connecting.result().close()
+                connecting.result().close()  # pragma: no cover - a race
             raise
 
 

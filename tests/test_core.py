@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
+import gc
 import http.client
 import inspect
 import itertools
 import json
 import logging
 import ssl
+import sys
 import time
 import types
 import zlib
@@ -17,6 +20,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import httpclient
 import sse
@@ -1202,3 +1207,99 @@ def test_close_of_a_response_may_raise(twin: str) -> None:
 def test_over_is_what_ends_scripts(twin: str) -> None:
     """The harness itself: a client that comes back too often is noticed."""
     assert type(play(twin).error) is Over
+
+
+# === What only one of the two can meet ===
+
+
+def test_transport_that_raises_stop_iteration_ends_no_loop(twin: str) -> None:
+    """It would pass for the end of the stream: PEP 479 for iterators that are no generators."""
+    played = play(twin, StopIteration())
+    assert type(played.error) is RuntimeError
+    assert played.waits == []
+
+
+@pytest.mark.parametrize("module", [None, types.ModuleType("httpclient")], ids=["missing", "another"])
+def test_client_without_httpclient_says_what_to_copy(twin: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be made, not opened; a module of that name that is not ours is told by its file."""
+    if module is not None:
+        module.__file__ = "/somewhere/httpclient.py"
+    monkeypatch.setitem(sys.modules, "httpclient", module)
+    kind = sse.SSEClient if twin == "sync" else sse.AsyncSSEClient
+    with pytest.raises(ImportError, match=r"httpclient\.py.*transport=") as caught:
+        enter(kind("http://host/"))
+    assert ("/somewhere/httpclient.py" in str(caught.value)) == (module is not None)
+
+
+async def test_cancelled_read_of_another_transport_goes_on() -> None:
+    """wait_for() around the next event, again and again: the read behind it is one, and its event is not lost."""
+    go = asyncio.Event()
+    reads: list[int] = []
+
+    class Slow(Answer):
+        async def aiter_bytes(self) -> Any:
+            reads.append(1)
+            await go.wait()
+            yield event(1).encode()
+            await asyncio.sleep(60)
+
+    played = make("async", Slow())
+    async with played.client as client:
+        for _ in range(3):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(client), 0.01)
+        go.set()
+        assert (await anext(client)).data == "1"
+    assert reads == [1]
+    assert played.answers[0].closed
+
+
+async def test_dropped_client_gives_its_connection_up() -> None:
+    """A loop that was left outside of an `async with`, and nobody holds the client any more."""
+    aborted = asyncio.Event()
+
+    class Held(Answer):
+        async def aiter_bytes(self) -> Any:
+            yield event(1).encode()
+            await asyncio.sleep(60)
+
+        def abort(self) -> None:
+            aborted.set()
+
+    async def transport(request: Any, timeout: Any) -> Any:
+        return Held()
+
+    client = sse.async_connect(URL, transport=transport)
+    assert (await anext(client)).data == "1"
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(anext(client), 0.01)  # leaves a read behind
+    del client
+    gc.collect()
+    await asyncio.wait_for(aborted.wait(), 5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=40), st.from_regex(r"\A[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} \d+:\d+:\d+ [-+A-Z0-9]*\Z")
+    )
+)
+@example("Sun, 06 Nov 99999 08:49:37 GMT")
+@example("Sun, " + "9" * 400 + " Nov 1994 08:49:37 GMT")
+@example("Sun, " + "9" * 5000 + " Nov 1994 08:49:37 GMT")
+@example("Sun, 06 Nov 1994 " + "9" * 5000 + ":49:37 GMT")
+@example("Sun, 06 Nov 1994 08:49:37 +" + "9" * 5000)
+def test_any_retry_after_gives_a_wait_within_bounds(text: str) -> None:
+    """Whatever a server writes there."""
+    (wait,) = play("sync", busy(text), retry_statuses=sse.TRANSIENT).waits
+    assert 3.0 <= wait <= 60.0
+
+
+def test_records_can_be_copied_with_changes() -> None:
+    """As dataclasses can: `dataclasses.replace`, and `copy.replace` of Python 3.13, which asks for `__replace__`."""
+    request = sse.Request("GET", URL, {"a": "b"})
+    for change in (dataclasses.replace, lambda record, **changes: record.__replace__(**changes)):
+        assert change(request, url="x") == sse.Request("GET", "x", {"a": "b"}, None)
+        assert change(sse.SSEEvent("a", "b", "c", 5), data="x") == sse.SSEEvent("a", "x", "c", 5)
+        with pytest.raises(TypeError):
+            change(request, nonsense=1)

@@ -1,5 +1,7 @@
 """httpclient over real sockets, blocking and async by one body: requests, responses, limits, connections, errors."""
 
+# ruff: noqa: SIM117 - the server outlives the block in which the client is to raise
+
 from __future__ import annotations
 
 import asyncio
@@ -13,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from typing import Any
 
 import pytest
@@ -102,7 +105,7 @@ async def test_transport_keeps_its_connections(driver: Any) -> None:
         ("DELETE", {}, b"", {"content-length": None}),
         ("GET", {"body": "x"}, b"x", {"content-length": "1"}),
         ("patch", {"body": "x"}, b"x", {"content-length": "1"}),
-        ("GET", {"headers": {"accept": "x/y", "X-Ü".replace("Ü", "U"): "ü"}}, b"", {"accept": "x/y", "x-u": "ü"}),
+        ("GET", {"headers": {"accept": "x/y", "X-U": "ü"}}, b"", {"accept": "x/y", "x-u": "ü"}),
         ("GET", {"headers": {"Host": "virtual", "User-Agent": ""}}, b"", {"host": "virtual", "user-agent": ""}),
         ("GET", {"headers": {"connection": "x"}}, b"", {"connection": "x"}),
     ],
@@ -300,7 +303,7 @@ async def test_status_errors(driver: Any) -> None:
             assert caught.value.body == ""
 
 
-@pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (199 + 101, False), (500, False)])
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (300, False), (500, False)])
 async def test_ok(driver: Any, status: int, ok: bool) -> None:
     with ScriptServer(respond(status)) as server:
         assert (await driver.get(server.url)).ok is ok
@@ -331,7 +334,7 @@ async def test_silence_in_a_body_that_is_read_at_once(driver: Any) -> None:
             assert time.monotonic() - started < LATER
     with ScriptServer(then=[head(content_length=9), drip("123456789", 0.05)]) as server:
         assert await body_of(driver, server.url, timeout=0.3) == b"123456789"
-        assert await body_of(driver, server.url, timeout=0.01 + LATER, read_timeout=0.3) == b"123456789"
+        assert await body_of(driver, server.url, timeout=LATER, read_timeout=0.3) == b"123456789"
 
 
 async def test_streams_wait_for_ever_unless_told(driver: Any) -> None:
@@ -923,9 +926,7 @@ async def test_errors_of_tls(driver: Any, authority: Any) -> None:
         assert (await driver.get(server.url, verify=False)).ok
 
     def garble(connection: Any) -> None:
-        raw = connection.sock.fileno()
         socket.socket.send(connection.sock, b"\x17\x03\x03\x00\x20" + b"\0" * 32)  # past the TLS layer
-        assert raw >= 0
 
     with ScriptServer([head(content_length=5), "hel", garble, HOLD], tls=authority.server()) as server:
         with pytest.raises(httpclient.HttpConnectionError):
@@ -941,6 +942,44 @@ async def test_small_tls_records_and_a_large_body(driver: Any, authority: Any) -
             assert await (await transport("GET", server.url)).read() == body
         assert len(server.connections) == 1
         await transport.close()
+
+
+def tls_in_bits(context: ssl.SSLContext, plain: bytes, size: int) -> Any:
+    """A step that speaks TLS and sends each record in pieces of `size` bytes, each in a packet of its own."""
+
+    def play(connection: Any) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        ready = False
+        while not ready:
+            try:
+                tls.do_handshake()
+                ready = True
+            except ssl.SSLWantReadError:
+                connection.send(outgoing.read())
+                incoming.write(connection.recv())
+        tls.write(plain)
+        connection.play(drip(outgoing.read(), 0.001, size))
+
+    return play
+
+
+async def test_tls_records_in_bits(driver: Any, authority: Any) -> None:
+    """Bytes that make no whole record yet are no end and no data."""
+    answer = (head(content_length=5) + "hello").encode()
+    for size in (1, 7):
+        with ScriptServer([RAW, tls_in_bits(authority.server(), answer, size), HOLD]) as server:
+            url = server.url.replace("http:", "https:")
+            assert await body_of(driver, url, verify=authority.client()) == b"hello"
+    answer = (head(content_length=50)).encode()
+    body = b"x" * 50
+
+    def in_two_records(connection: Any) -> None:
+        connection.send(body[:10])
+        connection.send(body[10:])
+
+    with ScriptServer([answer, in_two_records, HOLD], tls=authority.server()) as server:
+        assert await body_of(driver, server.url, verify=authority.client()) == body
 
 
 async def test_bodies_that_end_with_a_tls_connection(driver: Any, authority: Any) -> None:
@@ -995,3 +1034,137 @@ async def test_json_of_a_large_answer(driver: Any) -> None:
     data = {"items": [{"number": number, "text": "ü" * 10} for number in range(20_000)]}
     with ScriptServer(respond(200, json.dumps(data), content_type="application/json")) as server:
         assert (await driver.get(server.url)).json() == data
+
+
+# === What happens between two steps, and on other systems ===
+
+
+async def test_closing_between_two_steps(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is there, and is closed before the request goes out: it does not."""
+    transport = driver.transport()
+    encrypt = httpclient._Connection.encrypt
+
+    def closing(connection: Any, data: bytes) -> bytes:
+        transport.transport.close()
+        return encrypt(connection, data)
+
+    monkeypatch.setattr(httpclient._Connection, "encrypt", closing)
+    with ScriptServer([RAW, HOLD]) as server:
+        with pytest.raises(httpclient.HttpConnectionError, match="closed"):
+            await transport("GET", server.url)
+        await server.closed(0)
+        assert server.connections[0].received == b""
+
+
+async def test_systems_without_poll(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """select() does for Windows: connecting, being refused, and looking at an idle connection."""
+    import select
+
+    monkeypatch.delattr(select, "poll")
+    with ReservedPort() as port:
+        with pytest.raises(httpclient.HttpConnectionError, match="failed: Conn"):
+            await driver.get(f"http://127.0.0.1:{port}/")
+    with ScriptServer([respond(200, "1"), READ, respond(200, "2"), CLOSE], respond(200, "3")) as server:
+        transport = driver.transport()
+        for number in b"12":
+            assert await (await transport("GET", server.url)).read() == bytes([number])
+        await eventually(lambda: server.connections[0].ended)
+        assert await (await transport("POST", server.url, body="x")).read() == b"3"
+        await transport.close()
+
+
+def test_async_transport_in_another_loop() -> None:
+    """A connection left idle in a loop that has ended is not used in the next."""
+    transport = httpclient.AsyncTransport()
+
+    async def ask(url: str) -> bytes:
+        return await (await transport(sse.Request("GET", url, {}))).aread()
+
+    async def ask_and_close(url: str) -> bytes:
+        body = await ask(url)
+        await transport.aclose()
+        return body
+
+    with ScriptServer(then=[each(lambda _: respond(200, "x"))]) as server:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # asyncio's: its loop was closed over the connection
+            assert asyncio.run(ask(server.url)) == b"x"
+            assert asyncio.run(ask_and_close(server.url)) == b"x"
+            gc.collect()
+        assert len(server.connections) == 2
+
+
+def names(monkeypatch: pytest.MonkeyPatch, host: str, addresses: list[Any]) -> None:
+    """Look-ups of `host` give these (address, port)."""
+    system = socket.getaddrinfo
+
+    def look_up(name: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if name != host:
+            return system(name, port, *args, **kwargs)
+        if kwargs.get("flags"):
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+async def test_addresses_in_turn(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is tried; when all refuse, the last refusal is the cause."""
+    with ReservedPort() as closed, ScriptServer(respond(200, "x")) as server:
+        bad, good = ("127.0.0.1", closed), ("127.0.0.1", server.port)
+        names(monkeypatch, "many.example", [bad, bad, good, good])
+        assert await body_of(driver, "http://many.example/") == b"x"
+        assert len(server.connections) == 1
+        names(monkeypatch, "none.example", [bad, bad])
+        with pytest.raises(httpclient.HttpConnectionError, match=r"none\.example:80 failed: Conn"):
+            await driver.get("http://none.example/")
+        names(monkeypatch, "empty.example", [])
+        with pytest.raises(httpclient.HttpConnectionError, match=r"empty\.example:80 failed"):
+            await driver.get("http://empty.example/")
+
+
+async def test_silent_address_does_not_hold_the_next_up(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
+    """Happy eyeballs (async): the next is tried while the first is silent."""
+    with BlackHole() as hole, ScriptServer(respond(200, "x")) as server:
+        names(monkeypatch, "many.example", [("127.0.0.1", hole.port), ("127.0.0.1", server.port)])
+        assert (await httpclient.async_get("http://many.example/", timeout=LATER)).text == "x"
+
+
+async def test_address_that_loses_the_race_is_closed(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
+    """Two that answer at once: one is used, the other given up."""
+    monkeypatch.setattr(httpclient, "HAPPY_EYEBALLS_DELAY", 0)
+    for _ in range(20):
+        with ScriptServer(then=[respond(200, "x"), HOLD]) as server:
+            address = ("127.0.0.1", server.port)
+            names(monkeypatch, "many.example", [address, address, address])
+            assert (await httpclient.async_get("http://many.example/", timeout=LATER)).text == "x"
+            assert len(server.requests) == 1
+            for index in range(len(server.connections)):
+                await server.closed(index)
+
+
+async def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
+    """A cancellation, or the deadline, at the very moment when the connection is there."""
+    connect = httpclient._async_connect
+    connected = asyncio.Event()
+
+    async def unstoppable(route: Any) -> Any:
+        connection = await connect(route)
+        connected.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        return connection
+
+    monkeypatch.setattr(httpclient, "_async_connect", unstoppable)
+    with ScriptServer(then=[RAW, HOLD]) as server:
+        task = asyncio.ensure_future(httpclient.async_get(server.url))
+        await connected.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await server.closed(0)
+        with pytest.raises(httpclient.HttpTimeoutError):
+            await httpclient.async_get(server.url, timeout=0.1)
+        await server.closed(1)

@@ -714,6 +714,7 @@ BAD_URLS = [
     *("http://a\\b/", "http://a/\\b", "http:\\\\a/", "http://a\\@b/", "http://good.example\\.evil.example/"),
     *("http://<a>/", "http://a,b/", "http://a;b/", 'http://a"b/', "http://a'b/", "http://a*b/", "http://{a}/"),
     *("http://a|b/", "http://a^b/", "http://a`b/", "http://a!b/", "http://a\uff0fb/", "http://\u2100.example/"),
+    *("http://a..b/", "http://.a/", "http://./", "http://" + "x" * 64 + ".example/", "http://a../"),
     *("http://" + "\u00fc" * 64 + "/", "http://a\u3002\u3002b/", "http://\ud800/", "http://a/\ud800"),
 ]
 
