@@ -1228,7 +1228,8 @@ class SSEClient(_Client, _Blocking):
         self._hang_up()
 
     def _open(self) -> None:
-        self._wake.wait(max(0.0, self._due - self._now()))
+        while (left_s := self._due - self._now()) > 0 and not self._wake.wait(min(left_s, 1.0)):
+            pass  # in slices, since CPython does not notice a signal that comes just before a wait
         with self._lock:
             self._wake.clear()
             self._restarting = False  # this opening is what was asked for

@@ -384,7 +384,10 @@ class ScriptServer:
 
     async def closed(self, index: int) -> None:
         """Waits until the client has closed connection `index`."""
-        await eventually(lambda: self.connections[index].closed, f"the client closes connection {index}")
+        await eventually(
+            lambda: len(self.connections) > index and self.connections[index].closed,
+            f"the client closes connection {index}",
+        )
 
 
 async def eventually(predicate: Callable[[], object], what: str = "", within: float = WITHIN) -> None:

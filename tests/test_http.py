@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -523,21 +524,13 @@ async def test_idle_connection_that_the_server_has_closed(driver: Any) -> None:
             transport = driver.transport()
             assert await (await transport("GET", server.url)).read() == b"1"
             done.set()
-            if ending == [HALF_CLOSE, HOLD]:
-                await ticks()
-            else:
-                await eventually(lambda s=server: s.connections[0].ended)
-            if ending == [HALF_CLOSE, HOLD]:
-                await eventually(lambda s=server: fin_has_come(s))
-            await ticks()
+            await eventually(lambda s=server: s.connections[0].ended or fin_has_come(s))
             assert await (await transport("POST", server.url, body="x")).read() == b"2"
             await transport.close()
 
 
 def fin_has_come(server: ScriptServer) -> bool:
     """Whether the server's half of the first connection is closed (FIN_WAIT2: the client's kernel has confirmed it)."""
-    from pathlib import Path
-
     local = f":{server.port:04X}"
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(row[1].endswith(local) and row[3] == "05" for row in table)
@@ -911,7 +904,7 @@ async def test_errors_of_an_answer(driver: Any, script: Any, kind: Any, text: st
     with ScriptServer(script) as server:
         with pytest.raises(kind, match=text):
             await driver.get(server.url)
-        server.wait(lambda: server.connections[0].ended or server.connections[0].closed)
+        await eventually(lambda: server.connections[0].ended or server.connections[0].closed)
 
 
 async def test_errors_of_tls(driver: Any, authority: Any) -> None:
@@ -944,8 +937,8 @@ async def test_small_tls_records_and_a_large_body(driver: Any, authority: Any) -
         await transport.close()
 
 
-def tls_in_bits(context: ssl.SSLContext, plain: bytes, size: int) -> Any:
-    """A step that speaks TLS and sends each record in pieces of `size` bytes, each in a packet of its own."""
+def tls_in_bits(context: ssl.SSLContext, records: list[bytes], size: int) -> Any:
+    """A step that speaks TLS and sends its records in pieces of `size` bytes, each in a packet of its own."""
 
     def play(connection: Any) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -958,7 +951,8 @@ def tls_in_bits(context: ssl.SSLContext, plain: bytes, size: int) -> Any:
             except ssl.SSLWantReadError:
                 connection.send(outgoing.read())
                 incoming.write(connection.recv())
-        tls.write(plain)
+        for record in records:
+            tls.write(record)
         connection.play(drip(outgoing.read(), 0.001, size))
 
     return play
@@ -966,20 +960,11 @@ def tls_in_bits(context: ssl.SSLContext, plain: bytes, size: int) -> Any:
 
 async def test_tls_records_in_bits(driver: Any, authority: Any) -> None:
     """Bytes that make no whole record yet are no end and no data."""
-    answer = (head(content_length=5) + "hello").encode()
+    records = [head(content_length=5).encode(), b"he", b"llo"]
     for size in (1, 7):
-        with ScriptServer([RAW, tls_in_bits(authority.server(), answer, size), HOLD]) as server:
+        with ScriptServer([RAW, tls_in_bits(authority.server(), records, size), HOLD]) as server:
             url = server.url.replace("http:", "https:")
             assert await body_of(driver, url, verify=authority.client()) == b"hello"
-    answer = (head(content_length=50)).encode()
-    body = b"x" * 50
-
-    def in_two_records(connection: Any) -> None:
-        connection.send(body[:10])
-        connection.send(body[10:])
-
-    with ScriptServer([answer, in_two_records, HOLD], tls=authority.server()) as server:
-        assert await body_of(driver, server.url, verify=authority.client()) == body
 
 
 async def test_bodies_that_end_with_a_tls_connection(driver: Any, authority: Any) -> None:
@@ -1052,6 +1037,7 @@ async def test_closing_between_two_steps(driver: Any, monkeypatch: pytest.Monkey
     with ScriptServer([RAW, HOLD]) as server:
         with pytest.raises(httpclient.HttpConnectionError, match="closed"):
             await transport("GET", server.url)
+        await server.accepted(1)
         await server.closed(0)
         assert server.connections[0].received == b""
 
@@ -1125,22 +1111,37 @@ async def test_addresses_in_turn(driver: Any, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_silent_address_does_not_hold_the_next_up(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
     """Happy eyeballs (async): the next is tried while the first is silent."""
-    with BlackHole() as hole, ScriptServer(respond(200, "x")) as server:
+    with BlackHole() as hole, ScriptServer(respond(200, "x")) as server, ReservedPort() as closed:
         names(monkeypatch, "many.example", [("127.0.0.1", hole.port), ("127.0.0.1", server.port)])
         assert (await httpclient.async_get("http://many.example/", timeout=LATER)).text == "x"
+        monkeypatch.setattr(httpclient, "HAPPY_EYEBALLS_DELAY", 0.01)
+        names(monkeypatch, "silent.example", [("127.0.0.1", hole.port), ("127.0.0.1", closed)])
+        with pytest.raises(httpclient.HttpTimeoutError):  # the silent one might still answer
+            await httpclient.async_get("http://silent.example/", timeout=0.2)
 
 
 async def test_address_that_loses_the_race_is_closed(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
-    """Two that answer at once: one is used, the other given up."""
+    """Two that answer in the same moment: one is used, the other given up."""
+    loop = asyncio.get_running_loop()
+    dial, both, dialled = loop.create_connection, asyncio.Event(), []
+
+    async def together(*args: Any, **kwargs: Any) -> Any:
+        result: Any = await dial(*args, **kwargs)
+        dialled.append(result)
+        if len(dialled) == 2:
+            both.set()
+        await both.wait()
+        return result
+
+    monkeypatch.setattr(loop, "create_connection", together)
     monkeypatch.setattr(httpclient, "HAPPY_EYEBALLS_DELAY", 0)
-    for _ in range(20):
-        with ScriptServer(then=[respond(200, "x"), HOLD]) as server:
-            address = ("127.0.0.1", server.port)
-            names(monkeypatch, "many.example", [address, address, address])
-            assert (await httpclient.async_get("http://many.example/", timeout=LATER)).text == "x"
-            assert len(server.requests) == 1
-            for index in range(len(server.connections)):
-                await server.closed(index)
+    with ScriptServer(then=[respond(200, "x"), HOLD]) as server:
+        names(monkeypatch, "many.example", [("127.0.0.1", server.port)] * 2)
+        assert (await httpclient.async_get("http://many.example/", timeout=LATER)).text == "x"
+        await server.accepted(2)
+        await server.closed(0)
+        await server.closed(1)
+        assert len(server.requests) == 1
 
 
 async def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch, leaks: None) -> None:
@@ -1164,7 +1165,9 @@ async def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.Monk
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await server.accepted(1)
         await server.closed(0)
         with pytest.raises(httpclient.HttpTimeoutError):
             await httpclient.async_get(server.url, timeout=0.1)
+        await server.accepted(2)
         await server.closed(1)
