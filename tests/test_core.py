@@ -178,6 +178,7 @@ RIGHT: list[dict[str, Any]] = [
     {"retry_statuses": range(500, 600)},
     {"retry_statuses": sse.TRANSIENT},
     {"retry_statuses": iter([503])},
+    {"retry_statuses": [300, 599]},
     {"until": ""},
     {"max_event_size": None},
     {"max_event_size": 1},
@@ -562,6 +563,14 @@ def test_retry_after_in_every_form_of_date(twin: str, zone: str, form: str, monk
         monkeypatch.undo()
         time.tzset()
     assert 30 < wait <= 40
+
+
+def test_retry_after_may_name_its_zone(twin: str) -> None:
+    """Not HTTP, but there is no doubt what is meant."""
+    for zone, offset in (("+0200", 7200), ("-0130", -5400)):
+        after = time.strftime("%a, %d %b %Y %H:%M:%S ", time.gmtime(time.time() + 40 + offset)) + zone
+        (wait,) = play(twin, busy(after), retry_statuses=sse.TRANSIENT).waits
+        assert 30 < wait <= 40
 
 
 def test_retry_after_counts_only_for_statuses_to_retry(twin: str) -> None:
@@ -986,6 +995,13 @@ def test_callback_that_closes_ends_the_loop(callback: str) -> None:
     assert len(played.requests) <= 1
     assert played.events == {"on_reconnect": ["1"]}.get(callback, [])
     assert all(answer.closed for answer in played.answers)
+
+
+@pytest.mark.parametrize("end", [[], [ConnectionResetError()], [ValueError("read of closed file")]], ids=str)
+def test_what_breaks_because_of_a_close_is_no_error(end: list[Any]) -> None:
+    """Nor is it logged as a loss, or counted."""
+    played = play("sync", [event(1), lambda client: client.close(), *end], max_retries=0)
+    assert (played.events, played.error, played.waits) == (["1"], None, [])
 
 
 # === restart ===

@@ -176,6 +176,14 @@ def test_connection_that_ends_before_the_head_does(raw: bytes) -> None:
         assert ("without an answer" in str(error)) == (not raw)
 
 
+def test_interim_answers_without_end() -> None:
+    """So many are skipped, no more: a server must not hold a client that has no timeout."""
+    interim, final = b"HTTP/1.1 103 Early Hints\r\n\r\n", response(b"", b"hello")
+    for slices in (lambda n: [interim * n + final], lambda n: [*[interim] * n, final]):
+        assert receive(slices(256)).body == b"hello"
+        assert type(receive(slices(257)).error) is BAD
+
+
 def took(work: Callable[[], object]) -> float:
     """The least seconds of three runs."""
     times = []
