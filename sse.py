@@ -1002,7 +1002,8 @@ class _Client(_Events):
         self._now = time.monotonic
         self._random: Callable[[], float] | None = None  # random.random, when first needed
 
-        from threading import Event, RLock
+        from queue import SimpleQueue
+        from threading import RLock
 
         self.response: Any = None  # of the current connection: status_code, headers, url; None between two
         self.stats = SimpleNamespace(events=0, bytes=0, connects=0, retries=0, last_activity=None)
@@ -1011,7 +1012,8 @@ class _Client(_Events):
         self._due = 0.0  # when to open next, on the monotonic clock
         self._failures = 0  # reconnects in a row without an event
         self._restarting = False  # restart() was called: what is lost now is no failure
-        self._wake: Any = None if isinstance(self, _Async) else Event()  # ends the wait for a reconnect
+        # Ends the wait for a reconnect; no Event, whose lock would stop a close() in a signal handler for ever.
+        self._wake: Any = None if isinstance(self, _Async) else SimpleQueue()
         self._lock = RLock()  # so that what restart() ends is what was there, not what takes its place
 
     @property
@@ -1262,15 +1264,19 @@ class SSEClient(_Client, _Blocking):
         _run(self._step())
 
     def _interrupt(self) -> None:
-        self._wake.set()
+        self._wake.put(None)
         if self._owned_transport is not None:
             self._transport.close() if self._closed else self._transport.abort()
         self._close_response()
 
     async def _open(self) -> Exception | None:
-        self._wake.clear()  # then look at the flags, which are set before it
+        from queue import Empty
+
         while not (self._closed or self._restarting) and (left_s := self._due - self._now()) > 0:
-            self._wake.wait(min(left_s, 1.0))  # in slices: CPython does not notice a signal that comes just before
+            try:
+                self._wake.get(timeout=min(left_s, 1.0))  # in slices: CPython misses a signal that comes just before
+            except Empty:
+                pass
         return await self._connect()
 
     @staticmethod
