@@ -855,14 +855,14 @@ def _retry_after_ms(value: str, now: float) -> float:
         return 0.0
 
 
-def _log() -> Any:
-    """The logger, silent until the application asks for it; the parser does without the import."""
-    import logging
-
-    logger = logging.getLogger("sse")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return logger
+def _log(level: str, text: str, *values: object) -> None:
+    """Log a line; whoever listens has imported `logging`, whose import would delay the first event of all others."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logger = logging.getLogger("sse")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # silent until the application asks for it
+        getattr(logger, level)(text, *values)
 
 
 def _default_transport(kind: str, verify: Any, proxy: Any) -> Any:
@@ -1140,7 +1140,7 @@ class _Client(_Events):
             self._finish("HTTP 204")
             return False
         self.stats.connects += 1
-        _log().info("%s: open", _shown(self.url))
+        _log("info", "%s: open", _shown(self.url))
         if self._on_open is not None:
             self._on_open(self.response)
         return True
@@ -1183,7 +1183,7 @@ class _Client(_Events):
         self._due = self._now() + wait_s
         if self._on_reconnect is not None:
             self._on_reconnect(cause, wait_s)
-        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
+        _log("warning", "%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
 
     def _raise_fatal(self, cause: Exception) -> None:
         """Raise `cause`, or the certificate error behind it, unless it is a lost connection."""
@@ -1217,7 +1217,7 @@ class _Client(_Events):
 
     def _finish(self, why: str) -> None:
         self._ended = True
-        _log().info("%s: end (%s)", _shown(self.url), why)
+        _log("info", "%s: end (%s)", _shown(self.url), why)
 
     def _give(self) -> SSEEvent:
         self.stats.events += 1
@@ -1490,7 +1490,7 @@ class _Queue:
                 return False
             self.dropped += 1
             if str(self.dropped).strip("0") == "1":  # the first, and every power of ten
-                _log().warning("buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
+                _log("warning", "buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
             if self._overflow == "drop_newest":
                 return True
             self._items.popleft()
