@@ -815,9 +815,10 @@ SENT = {
 
 def redirect(location: str | None, status: int = 302, method: str = "GET", url: str = FROM) -> Any:
     body = b"body" if method in ("POST", "PUT", "PATCH") else None
-    request = httpclient._make_request(method, url, SENT, None, None, body)
+    request = httpclient._make_request(method, url, SENT, body)
     headers = Headers([] if location is None else [("Location", location)])
-    return httpclient._redirect(request, SimpleNamespace(status_code=status, headers=headers))
+    found = httpclient._location(SimpleNamespace(status_code=status, headers=headers))
+    return None if found is None else httpclient._redirect(request, status, found)
 
 
 @pytest.mark.parametrize(
