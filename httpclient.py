@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
     from typing import Any, TypeAlias, TypedDict, TypeVar
 
     from typing_extensions import Self, Unpack
@@ -80,12 +80,9 @@ HAPPY_EYEBALLS_DELAY = 0.25  # s before the next address is tried as well, RFC 8
 
 
 class HttpError(Exception):
-    """The base of every error of this module that is not a wrong argument.
+    """The base of every error of this module that is not a wrong argument."""
 
-    `permanent` tells that the same request would fail again: a redirect that is refused.
-    """
-
-    permanent = False
+    permanent = False  # whether the same request would fail again: a redirect that is refused
 
 
 class HttpConnectionError(HttpError):
@@ -161,10 +158,14 @@ class _Url(NamedTuple):
     userinfo: bytes | None
 
     @property
+    def host_port(self) -> str:
+        host = self.host.partition("%")[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
     def authority(self) -> str:
-        """What stands in the Host field."""
-        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        """What stands in the Host field: no default port, no zone of ours."""
+        return self.host_port.removesuffix(f":{_PORTS[self.scheme]}")
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
@@ -564,12 +565,8 @@ def _route(url: _Url, proxy: str | bool | None) -> _Route:
     if not given:
         return _Route(url.host, url.port, tls)
     via = _parse_proxy(given)
-    tunnel = f"{_bracketed(url.host)}:{url.port}" if tls else None
-    return _Route(via.host, via.port, tls, tunnel, not tls, None if via.userinfo is None else _basic(via.userinfo))
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    authorization = None if via.userinfo is None else _basic(via.userinfo)
+    return _Route(via.host, via.port, tls, url.host_port if tls else None, not tls, authorization)
 
 
 def _parse_proxy(proxy: Any) -> _Url:
@@ -592,7 +589,7 @@ def _environment_proxy(url: _Url) -> str | None:
 
     proxies = getproxies()
     exempt = [entry.strip(" []") for entry in proxies.get("no", "").split(",")]
-    if proxy_bypass(f"{_bracketed(url.host)}:{url.port}") or url.host in exempt:
+    if proxy_bypass(url.host_port) or url.host in exempt:
         return None
     return proxies.get(url.scheme) or proxies.get("all")
 
@@ -641,13 +638,8 @@ class _Deadlines:
         self._parts = [math.inf if seconds is None else seconds for seconds in parts]
         self._end = time.monotonic() + sum(self._parts)
 
-    def connect(self, where: str) -> _Left:
-        return self._start(0, f"connecting to {where}")
-
-    def head(self) -> _Left:
-        return self._start(-1, "waiting for the response head")
-
-    def _start(self, part: int, doing: str) -> _Left:
+    def start(self, part: int, doing: str) -> _Left:
+        """Begin to connect (0) or to ask for a head (-1): that part's time runs from here."""
         end = min(self._end, time.monotonic() + self._parts[part])
 
         def left() -> float | None:
@@ -705,22 +697,25 @@ class _Connection:
         self.tls: Any = None  # an `ssl.SSLObject` in between two buffers
         self._incoming: Any = None
         self._outgoing: Any = None
-        self._ahead = b""  # decrypted while a request was being sent
+        self._drained = False  # TLS can do nothing before more has come
 
     async def write(self, data: bytes, left: _Left) -> None:
         """Send a request, but no more of it once an answer has come: a server may refuse a body without reading it."""
         if self.tls is not None:
             self.tls.write(data)
             data = self._outgoing.read()
-        rest = memoryview(data)
-        while rest := rest[await self.send(rest, left, stoppable=True) :]:
-            if self.tls is None or await self._has_plain_text(left):
-                self.spoilt = True
-                return
+        # Over TLS what can be read may be its own business, session tickets: there all is sent.
+        self.spoilt = True  # if that fails
+        self.spoilt = await self.send(data, left, stoppable=self.tls is None) < len(data)
 
-    async def read(self, left: _Left) -> bytes:
-        """What has arrived; b"" at the end."""
-        return await (self.recv(left) if self.tls is None else self._call_tls(self._decrypt, left))
+    def read(self, left: _Left) -> Any:
+        """Await it for what has arrived; b"" at the end."""
+        return self.recv(left) if self.tls is None else self._call_tls(self._decrypt, left)
+
+    async def read_head(self, reader: _HeadReader, left: _Left) -> _Head:
+        while (head := reader.receive(await self.read(left))) is None:
+            pass
+        return head
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, session: Any, left: _Left) -> None:
         import ssl
@@ -734,45 +729,34 @@ class _Connection:
         import ssl
 
         while True:
+            if self._drained:
+                if data := await self.recv(left):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
             try:
+                self._drained = False
                 return step()
             except ssl.SSLWantReadError:
-                pass
+                self._drained = True
             except ssl.SSLError as exc:  # also an end without close_notify, which anybody on the way can make
                 raise HttpConnectionError(f"TLS with {self.tls.server_hostname} failed: {exc}") from exc
             finally:
                 if self._outgoing.pending:
                     with suppress(HttpError):  # if that fails, so will `recv`
                         await self.send(self._outgoing.read(), left)
-            self._feed_tls(await self.recv(left))
-
-    def _feed_tls(self, data: bytes) -> None:
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
 
     def _decrypt(self) -> bytes:
         """All that can be decrypted; an error behind that comes again with the next call."""
         import ssl
 
-        pieces = [self._ahead or self.tls.read(READ_SIZE)]
-        self._ahead = b""
-        with suppress(ssl.SSLError):
+        pieces = [self.tls.read(READ_SIZE)]
+        try:
             while pieces[-1]:
                 pieces.append(self.tls.read(READ_SIZE))
+        except ssl.SSLError as exc:
+            self._drained = isinstance(exc, ssl.SSLWantReadError)
         return b"".join(pieces)
-
-    async def _has_plain_text(self, left: _Left) -> bool:
-        """Whether what can be read is more than TLS's own business, as session tickets are."""
-        import ssl
-
-        self._feed_tls(await self.recv(left))
-        try:
-            self._ahead = self._decrypt()
-        except ssl.SSLError as exc:  # all but this one come again with the next read
-            return not isinstance(exc, ssl.SSLWantReadError)
-        return True
 
 
 class _BaseResponse:
@@ -835,15 +819,13 @@ class _BaseResponse:
             return "utf-8"
         return charset
 
-    def _silence(self) -> float | None:
-        return self.read_timeout
-
     async def _next(self) -> bytes:
         """The next data of the body; b"" at its end."""
         while not (data := self._body.take()) and not self._body.complete:
-            if self._connection is None:
+            connection = self._connection  # `close()` may come from another thread
+            if connection is None:
                 raise HttpConnectionError("the response was closed before the end of its body")
-            self._body.receive(await self._connection.read(self._silence))
+            self._body.receive(await connection.read(lambda: self.read_timeout))
         if not data:
             self._drop()
         return data
@@ -894,16 +876,16 @@ class _BaseTransport:
         while self._idle and (self._closed or len(self._idle) > 1):
             self._idle.pop(0).close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the idle connection and those whose answer has not begun, for good; responses go on."""
         self._closed = True
         for connection in [*self._idle, *self._busy]:
             connection.close()
 
-    async def _ask(self, request: Any, timeout: Timeout) -> Any:
-        return await self._open(_make_request(request.method, request.url, request.headers, request.body), timeout)
-
-    async def _open(self, request: _Request, timeout: Timeout) -> Any:
+    async def _open(self, request: Any, timeout: Timeout) -> Any:
         """Send a request and follow its redirects; return the response."""
+        if not isinstance(request, _Request):
+            request = _make_request(request.method, request.url, request.headers, request.body)
         deadlines = _Deadlines(timeout)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._exchange(request, deadlines)
@@ -917,14 +899,13 @@ class _BaseTransport:
     async def _exchange(self, request: _Request, deadlines: _Deadlines) -> Any:
         """Send one request; return its response when the head has come."""
         route = _route(request.url, self._proxy)
-        connection = self._idle.pop() if self._idle else None
-        if connection is not None and not (connection.route == route and connection.alive):
-            connection.close()
-            connection = None
         reader = _HeadReader()
-        if connection is not None:
+        if self._idle:
+            connection = self._idle.pop()
             try:
-                return await self._exchange_over(connection, request, route, reader, deadlines)
+                if connection.route == route and connection.alive:
+                    return await self._exchange_over(connection, request, route, reader, deadlines)
+                connection.close()
             except HttpConnectionError:  # the server has closed an idle connection: one more try
                 if reader.begun or self._closed or request.method not in _IDEMPOTENT:
                     raise
@@ -936,11 +917,11 @@ class _BaseTransport:
         self._busy.add(connection)
         try:
             if connection.route is None:
-                await self._connect(connection, route, deadlines.connect(f"{route.host}:{route.port}"))
-            left = deadlines.head()
+                await self._connect(connection, route, deadlines.start(0, f"connecting to {route.host}:{route.port}"))
+            left = deadlines.start(-1, "waiting for the response head")
             with suppress(HttpConnectionError):  # a refusal may have come before all was sent
                 await connection.write(_encode(request, route, not self._one_request), left)
-            head = await _read_head(connection, reader, left)
+            head = await connection.read_head(reader, left)
             return self._response_class(self, request, head, connection)
         except BaseException:
             connection.close()
@@ -959,7 +940,7 @@ class _BaseTransport:
             if route.authorization:
                 fields["Proxy-Authorization"] = route.authorization
             await connection.send(_head_bytes(f"CONNECT {route.tunnel} HTTP/1.1", fields), left)
-            head = await _read_head(connection, _HeadReader(), left)
+            head = await connection.read_head(_HeadReader(), left)
             if not 200 <= head.status_code < 300:
                 raise HttpConnectionError(f"the proxy refused the tunnel: HTTP {head.status_code} {head.reason[:100]}")
             if head.rest:
@@ -969,12 +950,6 @@ class _BaseTransport:
             session = self._last[1].session if self._last is not None and self._last[0] == route else None
             await connection.start_tls(self._context, route.server_name, session, left)
             self._last = route, connection.tls
-
-
-async def _read_head(connection: _Connection, reader: _HeadReader, left: _Left) -> _Head:
-    while (head := reader.receive(await connection.read(left))) is None:
-        pass
-    return head
 
 
 def _look_up(host: str, port: int, tell: Callable[[Any], object]) -> None:
@@ -1036,7 +1011,6 @@ class _BlockingConnection(_Connection):
         super().__init__()
         self._in_use = Lock()  # held while a system call works on the socket
         self._sock: socket.socket | None = None
-        self._seconds: float | None = None  # its timeout
         self._found: SimpleQueue[Any] = SimpleQueue()  # what a name look-up answers; `None` by close()
 
     async def connect(self, host: str, port: int, left: _Left) -> None:
@@ -1067,26 +1041,29 @@ class _BlockingConnection(_Connection):
         if code:
             sock.close()
             raise OSError(code, os.strerror(code))
-        sock.setblocking(True)
         _tune(sock)
 
-    async def send(self, data: bytes | memoryview, left: _Left, stoppable: bool = False) -> int:
-        sent = 0
+    async def send(self, data: bytes, left: _Left, stoppable: bool = False) -> int:
+        rest = memoryview(data)
         with self as sock:
-            self._set_timeout(sock, 0.0)
-            while sent < len(data):
-                stops = stoppable and sent > 0
+            sock.settimeout(0.0)
+            while rest:
+                stops = stoppable and len(rest) < len(data)
                 if _is_ready(sock, left(), read=stops, write=True):
                     if stops and _is_ready(sock, 0.0):
                         break
-                    sent += sock.send(data[sent : sent + READ_SIZE])
-        return sent
+                    rest = rest[sock.send(rest[:READ_SIZE]) :]
+        return len(data) - len(rest)
 
     async def recv(self, left: _Left) -> bytes:
         seconds = left()
         with self as sock:
-            self._set_timeout(sock, seconds)
-            return sock.recv(READ_SIZE)
+            if sock.gettimeout() != seconds:
+                sock.settimeout(seconds)
+            try:
+                return sock.recv(READ_SIZE)
+            except TimeoutError:
+                raise HttpTimeoutError(f"no data for {seconds:.3g} s") from None
 
     def close(self) -> None:
         """Close from any thread; idempotent."""
@@ -1106,11 +1083,6 @@ class _BlockingConnection(_Connection):
         """Whether an idle connection is still good: open, and nothing has come on it."""
         return self._sock is not None and not self.closed and not _is_ready(self._sock, 0.0)
 
-    def _set_timeout(self, sock: socket.socket, seconds: float | None) -> None:
-        if seconds != self._seconds:
-            sock.settimeout(seconds)
-            self._seconds = seconds
-
     def __enter__(self) -> socket.socket:
         """The socket, for system calls that `close()` ends."""
         self._in_use.acquire()
@@ -1124,8 +1096,6 @@ class _BlockingConnection(_Connection):
         if self.closed:
             self.close()
             raise HttpConnectionError("the connection was closed here") from error
-        if isinstance(error, TimeoutError):
-            raise HttpTimeoutError(f"no data for {self._seconds:.3g} s") from None
         if isinstance(error, OSError):
             raise HttpConnectionError(f"connection lost: {error.strerror or error}") from error
 
@@ -1173,16 +1143,12 @@ class Transport(_BaseTransport):
 
     def __call__(self, request: Any, timeout: Timeout = 30.0) -> Response:
         """Send a request; `timeout` as in `request()`."""
-        return _run(self._ask(request, timeout))  # type: ignore[no-any-return]
+        return _run(self._open(request, timeout))  # type: ignore[no-any-return]
 
     def abort(self) -> None:
         """End the requests whose answer has not begun, from any thread: they raise `HttpConnectionError`."""
         for connection in list(self._busy):
             connection.close()
-
-    def close(self) -> None:
-        """As `abort`, and close the idle connection, for good; responses go on."""
-        self._close()
 
 
 # === 7. Async ========================================================================================================
@@ -1200,7 +1166,7 @@ class _AsyncConnection(_Connection):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
-        self._pending: set[asyncio.Future[Any]] = set()  # a name look-up, and attempts to connect
+        self._pending: Collection[asyncio.Future[Any]] = ()  # a name look-up, and attempts to connect
         self._received: list[bytes] = []
         self._size = 0  # bytes of these
         self._silent_since = 0.0  # the first wait after the last byte, on the loop's clock
@@ -1247,6 +1213,7 @@ class _AsyncConnection(_Connection):
                 attempt.cancel()
             if pending:
                 await asyncio.wait(pending)
+            self._pending = ()
         raise _not_connected(host, port, error) from error
 
     async def _dial(self, family: int, address: Any) -> socket.socket:
@@ -1283,7 +1250,7 @@ class _AsyncConnection(_Connection):
 
     def pause_writing(self) -> None: ...
 
-    def resume_writing(self) -> None: ...
+    resume_writing = pause_writing
 
     async def send(self, data: bytes, left: _Left, stoppable: bool = False) -> int:  # noqa: ARG002 - it never waits
         if self.closed or self._transport.is_closing():
@@ -1293,7 +1260,20 @@ class _AsyncConnection(_Connection):
 
     async def recv(self, left: _Left) -> bytes:
         if not (self._received or self._ended or self.closed):
-            await self._arrival(left())
+            seconds = left()
+            if self._waiter is not None:
+                raise RuntimeError("two tasks read from one connection")
+            self._waiter = self._loop.create_future()
+            timer = None
+            if seconds is not None:
+                self._silent_since = self._silent_since or self._loop.time()  # perhaps of a wait that was cancelled
+                timer = self._loop.call_at(self._silent_since + seconds, self._wake, seconds)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
         if self.closed:
             raise HttpConnectionError("the connection was closed here")
         if self._received:
@@ -1324,21 +1304,6 @@ class _AsyncConnection(_Connection):
         if self.closed or self._ended or self._received or self._loop is not asyncio.get_running_loop():
             return False
         return not _is_ready(self._transport.get_extra_info("socket"), 0.0)  # the loop may not have looked yet
-
-    async def _arrival(self, seconds: float | None) -> None:
-        if self._waiter is not None:
-            raise RuntimeError("two tasks read from one connection")
-        self._waiter = self._loop.create_future()
-        timer = None
-        if seconds is not None:
-            self._silent_since = self._silent_since or self._loop.time()  # perhaps of a wait that was cancelled
-            timer = self._loop.call_at(self._silent_since + seconds, self._wake, seconds)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
     def _wake(self, silence: float | None = None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -1428,18 +1393,14 @@ class AsyncTransport(_BaseTransport):
 
     async def __call__(self, request: Any, timeout: Timeout = 30.0) -> AsyncResponse:
         """Send a request; `timeout` as in `request()`."""
-        return await self._ask(request, timeout)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """As `aclose`, without waiting."""
-        self._close()
+        return await self._open(request, timeout)  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
-        """Close the idle connection and those whose answer has not begun, for good; responses go on."""
+        """As `close`, and wait until they are closed."""
         import asyncio
 
         closing = [connection.gone for connection in (*self._idle, *self._busy) if connection.route is not None]
-        self._close()
+        self.close()
         await asyncio.wait(closing) if closing else await asyncio.sleep(0)
 
 
