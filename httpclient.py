@@ -468,7 +468,7 @@ class _Body:
         try:
             if data:
                 self._framing.decode(data, self._waiting)
-            elif not self._framing.complete:
+            else:
                 self._framing.end()
         except HttpError as exc:
             self._error = exc
