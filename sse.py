@@ -1505,31 +1505,26 @@ async_connect = AsyncSSEClient  # a function to its users: `async with async_con
 
 # === 7. Buffers and batches ==========================================================================================
 #
-# A reader, a thread or a task, fills a queue ahead of its consumers. `_Queue` holds the rules: what overflows, when a
-# batch is due, what comes at the end. The two shells only wait until one of them has something to do.
+# A reader, a thread or a task, fills a queue ahead of its consumers. `_Queue` holds the rules: what overflows, when an
+# event or a batch is due, what comes at the end. The two shells only wait until it has something for them.
 
 
 class _Queue:
-    def __init__(self, events: Any, maxsize: int, overflow: str, max_wait: float | None = None) -> None:
-        # With a `max_wait` it gives out batches, of up to `maxsize` events.
-        _check("maxsize" if max_wait is None else "size", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
+    def __init__(self, events: Any, maxsize: int, overflow: str, max_wait: float = 0, batches: bool = False) -> None:
+        _check("size" if batches else "maxsize", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
         _check("overflow", overflow, str, "'block', 'drop_oldest' or 'drop_newest'", OVERFLOW.__contains__)
+        _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
         self.dropped = 0  # events lost to a full queue
-        self._events = events
-        self._maxsize, self._overflow = maxsize, overflow
-        self._max_wait = max_wait
-        self._items: deque[tuple[float, Any]] = deque()  # with the time of their arrival
-        self._ended = self._closed = False  # by the source, by us
-        self._error: BaseException | None = None
-        self._prepare()
-
-    def _prepare(self) -> None:
-        raise NotImplementedError
+        self._events, self._maxsize, self._overflow = events, maxsize, overflow
+        self._max_wait, self._batches = max_wait, batches
+        self._items: deque[Any] = deque()
+        self._since = 0.0  # when the first of them came, on the monotonic clock
+        self._end: Any = None  # what comes after them: the end of the loop, or the error of the source
 
     def _offer(self, item: Any) -> bool:
-        """Put an event into the queue; `False` if it has to wait for room."""
-        if self._closed:
-            return True  # nobody will take it
+        """Put an event into the queue; `False` if it has to wait for room. Once closed, end the reader."""
+        if self._end is not None:
+            raise self._end
         if len(self._items) >= self._maxsize:
             if self._overflow == "block":
                 return False
@@ -1539,24 +1534,24 @@ class _Queue:
             if self._overflow == "drop_newest":
                 return True
             self._items.popleft()
-        self._items.append((time.monotonic(), item))
+        if not self._items:
+            self._since = time.monotonic()
+        self._items.append(item)
         return True
 
     def _wait_s(self) -> float | None:
         """Seconds until there is something to take, 0 for now; `None`: until something changes."""
-        if self._closed or self._ended or len(self._items) >= (1 if self._max_wait is None else self._maxsize):
+        if self._end is not None or len(self._items) >= (self._maxsize if self._batches else 1):
             return 0.0
-        if not self._items or self._max_wait is None:
-            return None
-        return max(0.0, self._items[0][0] + self._max_wait - time.monotonic())
+        return max(0.0, self._since + self._max_wait - time.monotonic()) if self._items else None
 
-    def _take(self, end: type[Exception]) -> Any:
-        """The event or the batch that is due; at the end the error of the source, for each consumer."""
-        if self._closed or not self._items:
-            raise end if self._closed or self._error is None else self._error
-        if self._max_wait is None:
-            return self._items.popleft()[1]
-        batch = [item for _, item in self._items]
+    def _take(self) -> Any:
+        """The event or the batch that is due; then the end, for each consumer."""
+        if not self._items:
+            raise self._end
+        if not self._batches:
+            return self._items.popleft()
+        batch = list(self._items)
         self._items.clear()
         return batch
 
@@ -1564,14 +1559,17 @@ class _Queue:
 class Buffered(_Queue, _Generic[_T]):
     """Events that a thread reads ahead: a context manager, and an iterator that several threads may share."""
 
-    def _prepare(self) -> None:
-        from threading import Condition
+    def __init__(self, *args: Any, **options: Any) -> None:
+        from threading import Condition, Thread
 
-        self._changed = Condition()
-        self._reader: threading.Thread | None = None
+        super().__init__(*args, **options)
+        self._changed = Condition()  # and the lock of everything
+        self._reader = Thread(target=self._read, daemon=True, name="sse read-ahead")
 
     def __enter__(self) -> Self:
-        self._start()
+        with self._changed:
+            if self._reader.ident is None and self._end is None:
+                self._reader.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -1581,67 +1579,67 @@ class Buffered(_Queue, _Generic[_T]):
         return self
 
     def __next__(self) -> _T:
-        self._start()
+        self.__enter__()
         with self._changed:
             while (wait_s := self._wait_s()) != 0:
                 self._changed.wait(wait_s)
-            item = self._take(StopIteration)
+            item = self._take()
             self._changed.notify_all()  # there is room
             return item  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Stop reading, close the source, end the loops of all consumers; from any thread, idempotent."""
+        """Stop reading, close the source, end the loops of all consumers; from any thread, idempotent.
+
+        A reader that the source's `close()` does not free within 2 s is left to its daemon thread.
+        """
         with self._changed:
-            self._closed = True
+            self._items.clear()
+            self._end = StopIteration
             self._changed.notify_all()
-        patience_s = 0.1  # what cannot be closed is left to its daemon thread
+        patience_s = 0.1
         if hasattr(self._events, "close"):
             try:
                 self._events.close()
-                patience_s = 10.0
+                patience_s = 2.0
             except ValueError:  # a generator in which the thread is waiting
                 pass
-        if self._reader is not None:
+        if self._reader.ident is not None:
             self._reader.join(patience_s)
 
-    def _start(self) -> None:
-        from threading import Thread
-
-        with self._changed:
-            if self._reader is None and not self._closed:
-                self._reader = Thread(target=self._read, daemon=True, name="sse read-ahead")
-                self._reader.start()
-
     def _read(self) -> None:
-        error: BaseException | None = None
+        end: Any = StopIteration
         try:
             for event in self._events:
                 with self._changed:
                     while not self._offer(event):
                         self._changed.wait()
                     self._changed.notify_all()
-                    if self._closed:
-                        break
         except BaseException as exc:  # for the consumers
-            error = exc
+            end = exc
         with self._changed:
-            self._ended, self._error = True, error
+            closed = self._end is not None
+            self._end = self._end or end
             self._changed.notify_all()
-        if self._closed and hasattr(self._events, "close"):
+        if closed and hasattr(self._events, "close"):
             self._events.close()  # if it is a generator, close() could not while we were in it
 
 
 class AsyncBuffered(_Queue, _Generic[_T]):
     """Events that a task reads ahead: an asynchronous context manager and iterator that several tasks may share."""
 
-    def _prepare(self) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         from asyncio import Event
 
+        super().__init__(*args, **options)
         self._changed = Event()
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._start()
+        if self._reader is None and self._end is None:
+            from asyncio import get_running_loop
+
+            self._loop = get_running_loop()
+            self._reader = self._loop.create_task(self._read())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -1651,7 +1649,7 @@ class AsyncBuffered(_Queue, _Generic[_T]):
         return self
 
     async def __anext__(self) -> _T:
-        self._start()
+        await self.__aenter__()
         while (wait_s := self._wait_s()) != 0:
             self._changed.clear()
             timer = wait_s and self._loop.call_later(wait_s, self._changed.set)
@@ -1660,13 +1658,14 @@ class AsyncBuffered(_Queue, _Generic[_T]):
             finally:
                 if timer:
                     timer.cancel()
-        item = self._take(StopAsyncIteration)
+        item = self._take()
         self._changed.set()  # there is room
         return item  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Stop reading, close the source, end the loops of all consumers; idempotent."""
-        self._closed = True
+        self._items.clear()
+        self._end = StopAsyncIteration
         self._changed.set()
         await _cancel(self._reader)
         if hasattr(self._events, "aclose"):
@@ -1676,28 +1675,22 @@ class AsyncBuffered(_Queue, _Generic[_T]):
 
     aclose = close
 
-    def _start(self) -> None:
-        import asyncio
-
-        if self._reader is None and not self._closed:
-            self._loop = asyncio.get_running_loop()
-            self._reader = asyncio.ensure_future(self._read())
-
     async def _read(self) -> None:
-        error: BaseException | None = None
+        end: Any = StopAsyncIteration
         try:
             async for event in self._events:
                 while not self._offer(event):
                     self._changed.clear()
                     await self._changed.wait()
                 self._changed.set()
-        except BaseException as exc:  # for the consumers, unless we are cancelled by close()
-            if self._closed:
-                raise
-            cancelled = not isinstance(exc, Exception)  # which a consumer would take for its own cancellation
-            error = ConnectionError(f"the source raised {type(exc).__name__}") if cancelled else exc
-        self._ended, self._error = True, error
-        self._changed.set()
+        except Exception as exc:  # for the consumers
+            end = exc
+        except BaseException as exc:  # a cancellation, which a consumer would take for its own
+            end = ConnectionError(f"the source raised {type(exc).__name__}")
+            raise
+        finally:
+            self._end = self._end or end
+            self._changed.set()
 
 
 def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> Buffered[_T]:
@@ -1718,8 +1711,7 @@ def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "
 
 def batched(events: Iterable[_T], size: int, max_wait: float) -> Buffered[list[_T]]:
     """Collect events, read ahead as by `buffered`, in lists of up to `size`, none held longer than `max_wait` s."""
-    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
-    return Buffered(events, size, "block", max_wait)
+    return Buffered(events, size, "block", max_wait, batches=True)
 
 
 def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> AsyncBuffered[_T]:
@@ -1729,8 +1721,7 @@ def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: O
 
 def async_batched(events: AsyncIterable[_T], size: int, max_wait: float) -> AsyncBuffered[list[_T]]:
     """The twin of `batched` for an asynchronous source."""
-    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
-    return AsyncBuffered(events, size, "block", max_wait)
+    return AsyncBuffered(events, size, "block", max_wait, batches=True)
 
 
 # === 8. Command line =================================================================================================
