@@ -1756,7 +1756,7 @@ _STATUS: dict[type[BaseException], int] = {  # the first that fits counts
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The options, with curl's names where curl has them; each `dest` of a client's option is that option's name."""
+    """The options, with curl's names where curl has them; `dest` is the client's name for what is its option."""
     import argparse
 
     about = "Print the events of an event stream as they come; reconnect when it is lost."
@@ -1790,7 +1790,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_DIM, _RED, _BOLD = "2", "31", "1;36"
+_DIM, _RED, _BOLD = "2", "31", "1;36"  # ways to show text on a terminal
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -1811,18 +1811,24 @@ def _styled(text: str, style: str, file: Any) -> str:
 
 def _fields(event: SSEEvent) -> str:
     """As in the stream; on a terminal with colours, JSON on one line, and long lines wrapped."""
-    from shutil import get_terminal_size
-
-    terminal, payload = sys.stdout.isatty(), _payload(event)
-    data = event.data if payload is None or not terminal else _json(payload)
+    terminal = sys.stdout.isatty()
+    payload = _payload(event) if terminal else None
+    data = event.data if payload is None else _json(payload)
     fields = [(_BOLD, f"event: {event.event}")] if event.event != "message" else []
     fields += [(_DIM, f"id: {event.id}")] if event.id else []
     fields += [("", f"data: {line}") for line in data.split("\n")]
-    width = max(20, get_terminal_size().columns - 1)
-    # Whole words where they fit; by an expression, since textwrap is quadratic in a long word.
-    pieces = rf".{{1,{width - 1}}}(?: |$)|.{{1,{width}}}" if terminal else ".+"
-    lines = [_styled(line, style, sys.stdout) for style, text in fields for line in re.findall(pieces, _harmless(text))]
+    lines = [
+        _styled(line, style, sys.stdout) for style, text in fields for line in (_wrap(text) if terminal else [text])
+    ]
     return "\n".join(lines) + "\n\n"
+
+
+def _wrap(text: str) -> list[str]:
+    """Lines as wide as the terminal, of whole words where they fit; textwrap is quadratic in a long word."""
+    from shutil import get_terminal_size
+
+    width = max(20, get_terminal_size().columns - 1)
+    return re.findall(rf".{{1,{width - 1}}}(?: |$)|.{{1,{width}}}", _harmless(text))
 
 
 def _jsonl(event: SSEEvent) -> str:
@@ -1917,7 +1923,9 @@ class _Watch:
         from threading import Event, Thread
 
         options, client, status, done = self.options, self.client, 0, Event()
-        Thread(target=self.attend, args=(done,), daemon=True).start()
+        for wanted, attend in ((options.max_time, self.end_in_time), (options.verbose, self.tell_silence)):
+            if wanted:
+                Thread(target=attend, args=(done,), daemon=True).start()
         if options.verbose:
             import logging
 
@@ -1930,7 +1938,7 @@ class _Watch:
         except (SSEError, ValueError, ImportError) as exc:
             lost_body = isinstance(exc, SSEConnectionError) and client.stats.connects and not exc.retries
             status = 18 if lost_body else _status(exc)
-            self.tell(str(exc) if isinstance(exc, SSEError) else _reason(exc, client.url), _RED)
+            self.tell(_reason(exc, client.url), _RED)
         finally:
             done.set()
         if self.expired:
@@ -1967,18 +1975,17 @@ class _Watch:
         if not (self.options.silent or self.options.verbose):  # the log says the same
             self.tell(f"{_reason(cause, self.client.url)}; reconnecting in {wait_s:.3g} s")
 
-    def attend(self, done: threading.Event) -> None:
-        """End the stream after --max-time; with -v tell every half minute that a quiet one is alive."""
-        stats, end = self.client.stats, time.monotonic() + (self.options.max_time or MAX_RETRY)
-        while not done.wait(max(0, min(30, end - time.monotonic()))):
-            if time.monotonic() >= end:
-                self.expired = True
-                self.client.close()
-                return
-            if self.options.verbose:
-                last = stats.last_activity
-                when = "no answer yet" if last is None else f"last activity {time.monotonic() - last:.0f} s ago"
-                self.tell(f"{stats.events} events so far, {when}")
+    def end_in_time(self, done: threading.Event) -> None:
+        if not done.wait(self.options.max_time):
+            self.expired = True
+            self.client.close()
+
+    def tell_silence(self, done: threading.Event) -> None:
+        """Show every half minute that a quiet stream is alive, or for how long it has not been."""
+        while not done.wait(30):
+            last = self.client.stats.last_activity
+            when = "no answer yet" if last is None else f"last activity {time.monotonic() - last:.0f} s ago"
+            self.tell(f"{self.client.stats.events} events so far, {when}")
 
 
 def _status(exc: BaseException) -> int:
