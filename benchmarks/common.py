@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the sse.py of this checkout, not an installed one
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or processes that we start would spend their time compiling
 
 OURS = "sse"
 OURS_ASYNC = "sse async"

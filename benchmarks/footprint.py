@@ -72,6 +72,8 @@ def imports(report: Report) -> None:
     """CPU of the import alone, and how many modules it brings beyond those of a bare interpreter."""
     found: dict[str, list[tuple[float, int, list[str]]]] = {name: [] for name in IMPORTS}
     failed = {}
+    for modules in IMPORTS.values():  # so that they are compiled
+        subprocess.run([sys.executable, "-c", f"import {modules}"], capture_output=True, cwd=ROOT, check=False)
     for order in rotated(list(IMPORTS), 1 if report.options.quick else 5 * report.options.rounds):
         for name in order:
             code = IMPORT.format(modules=IMPORTS[name], forbidden=FORBIDDEN)
