@@ -10,7 +10,7 @@ import matplotlib as mpl
 from page import load
 
 mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 PLOTS = Path(__file__).resolve().parent.parent / "docs" / "plots"
 INK, OURS, THEIRS, ANCHOR = "#7d8590", "#e8710a", "#4c8dd6", "#8a8f98"  # readable on white and on black
