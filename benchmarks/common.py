@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -46,6 +47,7 @@ def arguments(description: str | None, rounds: int, quick: int = 1) -> argparse.
     parser.add_argument("--rounds", type=int, help=f"measurements of each contestant (default {rounds})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # servers are stopped on the way out
     options.rounds = options.rounds or (quick if options.quick else rounds)
     return options
 
