@@ -153,7 +153,11 @@ class Report:
         ratio = ours["value"] / best["value"] if ours and best and best["value"] else None
         cell = {"group": group, "name": name, "unit": unit, "rows": rows, "best": best and best["name"], "ratio": ratio}
         self.cells.append(cell)
-        print(f"\n{group}: {name} ({unit})" + (f", {ratio:.2f}x of {best['name']}" if ratio and best else ""))
+        print(
+            f"\n{group}: {name}"
+            + (f" ({unit})" if unit else "")
+            + (f", {ratio:.2f}x of {best['name']}" if ratio and best else "")
+        )
         for row in sorted(rows, key=lambda row: (row["value"] is None, row["value"])):
             if row["value"] is None:
                 print(f"  {row['name']:28}{'-':>10}  {row['wrong']}")

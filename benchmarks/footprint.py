@@ -83,7 +83,7 @@ def imports(report: Report) -> None:
                 continue
             ms, modules, *names = done.stdout.split()
             found[name].append((float(ms), int(modules), names))
-    for index, (title, unit) in enumerate((("CPU", "ms"), ("modules", "modules"))):
+    for index, (title, unit) in enumerate((("CPU", "ms"), ("new modules", ""))):
         rows = [row(name, [measured[index] for measured in runs], failed.get(name, "")) for name, runs in found.items()]
         report.cell("import", title, unit, rows)
     report.target("import sse: modules beyond a bare interpreter", found["sse"][0][1], "<= 26")

@@ -10,7 +10,7 @@ from statistics import quantiles
 from typing import Any
 
 from clients import ASYNC, BLOCKING
-from common import Report, arguments, best_peer, failure, rotated, row
+from common import Report, arguments, failure, rotated, row
 from servers import own_server
 from workers import Workers, read
 
@@ -33,10 +33,6 @@ def main() -> None:
                 for part in ("p50", "p99"):
                     table = [row(name, got[part], got["wrong"]) for name, got in found.items()]
                     report.cell(f"latency, {kind}", f"{rate} events/s, {part}", "µs", table)
-                    best = best_peer(table)
-                    if best is not None and table[0]["value"] is not None:
-                        ratio = table[0]["value"] / best["value"]
-                        report.notes.append(f"latency, {kind}, {rate} events/s, {part}: {ratio:.2f}x of {best['name']}")
     report.finish()
 
 

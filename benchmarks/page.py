@@ -77,7 +77,7 @@ def groups(program: dict[str, Any]) -> list[str]:
             rows.append([f"{ours}{name}{ours}{mark}", *[number(value) for value in values[name]]])
         units = {cell["unit"] for cell in cells}
         unit = f", {units.pop()}" if len(units) == 1 else ""
-        heads = [cell["name"] if unit else f"{cell['name']}, {cell['unit']}" for cell in cells]
+        heads = [cell["name"] if unit or not cell["unit"] else f"{cell['name']}, {cell['unit']}" for cell in cells]
         lines += [f"{group[0].upper()}{group[1:]}{unit}:", "", *table(["", *heads], rows), ""]
         if wrong:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
@@ -85,17 +85,12 @@ def groups(program: dict[str, Any]) -> list[str]:
     return lines[:-1]
 
 
-def notes(program: dict[str, Any]) -> list[str]:
-    return [f"* {note}" for note in program["notes"]]
-
-
 def main() -> None:
     results = load()
     newest = results[next(iter(results))]
     parts = {"setting": setting(results), "targets": targets(results)}
     for name, program in newest.items():
-        parts[name] = groups(program)
-        parts[f"{name}_notes"] = notes(program)
+        parts[name] = groups(program) + [""] * bool(program["notes"]) + [f"* {note}" for note in program["notes"]]
 
     def fill(match: re.Match[str]) -> str:
         text = "\n".join(parts.get(match[2], ["not measured"]))

@@ -48,13 +48,22 @@ def split_only(chunks: Chunks) -> Iterator[Any]:
     return iter(())
 
 
+class _Plain:
+    __slots__ = ("data", "event", "id", "retry")
+
+
 def split_and_build(chunks: Chunks) -> Iterator[Any]:
-    rest, end = "", "\r\n\r\n" if b"\r" in chunks[0] else "\n\n"
+    end = "\r\n\r\n" if b"\r" in chunks[0] else "\n\n"
+    pieces: list[str] = []
     for chunk in chunks:
-        blocks = (rest + chunk.decode(errors="replace")).split(end)
-        rest = blocks.pop()
-        for block in blocks:
-            yield sse.SSEEvent("message", block)
+        pieces.append(chunk.decode(errors="replace"))
+        if "\n" in pieces[-1]:
+            *blocks, rest = "".join(pieces).split(end)
+            pieces = [rest]
+            for block in blocks:
+                event = _Plain()
+                event.event, event.data, event.id, event.retry = "message", block, "", None
+                yield event
 
 
 def launchdarkly(chunks: Chunks) -> Iterator[Any]:

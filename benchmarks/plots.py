@@ -52,7 +52,7 @@ def bars(axes: Any, title: str, unit: str, series: Series) -> None:
     axes.set_title(f"{title}, {unit}", loc="left")
     axes.margins(x=0.12)
     if len(series) > 1:
-        axes.legend(frameon=False, labelcolor=INK, loc="lower right", fontsize=8)
+        axes.legend(frameon=False, labelcolor=INK, loc="upper right", fontsize=8)
 
 
 def values(program: dict[str, Any], group: str, name: str) -> dict[str, float]:
