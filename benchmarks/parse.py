@@ -56,14 +56,22 @@ def split_and_build(chunks: Chunks) -> Iterator[Any]:
     end = "\r\n\r\n" if b"\r" in chunks[0] else "\n\n"
     pieces: list[str] = []
     for chunk in chunks:
-        pieces.append(chunk.decode(errors="replace"))
-        if "\n" in pieces[-1]:
-            *blocks, rest = "".join(pieces).split(end)
-            pieces = [rest]
-            for block in blocks:
-                event = _Plain()
-                event.event, event.data, event.id, event.retry = "message", block, "", None
-                yield event
+        text = codecs.utf_8_decode(chunk, "replace")[0]
+        if pieces:
+            pieces.append(text)
+            if "\n" not in text:
+                continue
+            text = "".join(pieces)
+        blocks = text.split(end)
+        rest = blocks.pop()
+        pieces = [rest] if rest else []
+        for block in blocks:
+            event = _Plain()
+            event.event = "message"
+            event.data = block
+            event.id = ""
+            event.retry = None
+            yield event
 
 
 def launchdarkly(chunks: Chunks) -> Iterator[Any]:
