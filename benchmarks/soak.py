@@ -13,26 +13,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import faulthandler
 import os
-import platform
 import random
 import re
 import resource
 import socket
-import statistics
 import subprocess
 import sys
 import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import soak_report as report  # noqa: E402
 
 import sse  # noqa: E402
 
@@ -40,7 +41,6 @@ SYNC, ASYNC = 50, 500  # streams
 LIFE = 5.0  # s, mean time after which the server breaks a connection; the proxy breaks one in half of the cases
 RESTART = 20.0  # s, mean time between two kills of the server
 SILENCE = 2.0  # s, the clients' heartbeat_timeout
-STUCK = 60.0  # s without an event after which a stream counts as hanging
 EVERY = 5.0  # s between two samples
 ENDINGS = ["end", "drop", "reset", "stall", "cut", "cut and reset", "garbage"]
 
@@ -222,6 +222,7 @@ class Stream:
 
     def __init__(self, number: int, port: int) -> None:
         self.number = number
+        self.blocking = number < SYNC
         self.url = f"http://{'localhost' if number % 10 == 0 else '127.0.0.1'}:{port}/{number}"
         self.last = 0  # number of the last event
         self.events = self.lost = self.doubled = self.wrong = self.clients = 0
@@ -325,7 +326,7 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
         await asyncio.sleep(EVERY)
         samples.append(now := Sample(started))
         if len(samples) % 6 == 1:
-            print(f"{now.minutes:5.1f} min: {describe(streams, now)}", flush=True)
+            print(f"{now.minutes:5.1f} min: {report.describe(streams, now)}", flush=True)
     Stream.stopping = True
     for stream in streams[:SYNC]:
         stream.client.close()
@@ -341,111 +342,16 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
     return streams, [before, *samples, after], wrong
 
 
-# === Figures =========================================================================================================
+# === Running it ======================================================================================================
 
 
-def total(streams: list[Stream], name: str) -> int:
-    return sum(getattr(stream, name) for stream in streams)
-
-
-def describe(streams: list[Stream], now: Sample) -> str:
-    counts = " ".join([f"{total(streams, name)} {name}" for name in ("lost", "doubled", "wrong")])
-    return (
-        f"{total(streams, 'events'):,} events, {sum(Stream.causes.values()):,} reconnects, {counts}; "
-        f"{now.rss:.1f} MiB, {now.fds} fds, {now.threads} threads, {now.tasks} tasks; "
-        f"longest silence {max(stream.silent for stream in streams):.1f} s"
-    )
-
-
-def quarter(samples: list[Sample], which: int, name: str) -> float:
-    """The median of a quarter of the run; the first one is warming up."""
-    part = samples[1:-1]
-    return statistics.median(
-        getattr(s, name) for s in part[which * len(part) // 4 : (which + 1) * len(part) // 4 or None]
-    )
-
-
-def failures(streams: list[Stream], samples: list[Sample], wrong: list[str]) -> Iterator[str]:
-    yield from wrong
-    for name in ("lost", "doubled", "wrong"):
-        if total(streams, name):
-            yield f"{total(streams, name)} events {name}"
-    for stream in streams:
-        if stream.error is not None:
-            yield f"stream {stream.number} ended with {stream.error!r}"
-        if max(stream.longest, stream.silent) > STUCK:
-            yield f"stream {stream.number} was silent for {max(stream.longest, stream.silent):.0f} s"
-    for name in ("rss", "fds", "threads", "tasks"):
-        early, late = quarter(samples, 1, name), quarter(samples, 3, name)
-        if late > 1.05 * early + 1:
-            yield f"{name} not flat: {early:.1f} in the second quarter, {late:.1f} in the last"
-
-
-def figures(streams: list[Stream], samples: list[Sample], failed: list[str]) -> str:
-    """As a Markdown table."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    reconnects = sum(Stream.causes.values())
-    causes = ", ".join([f"{number:,} {cause}" for cause, number in Stream.causes.most_common()])
-    rows = {
-        "minutes": f"{samples[-2].minutes:.1f}",
-        "streams": f"{SYNC} blocking (a thread each), {ASYNC} asyncio",
-        "events received": f"{total(streams, 'events'):,}",
-        "reconnects": f"{reconnects:,} ({causes})",
-        "clients closed and resumed by a new one": f"{total(streams, 'clients') - len(streams):,}",
-        "events lost / doubled / with wrong data": " / ".join(
-            [str(total(streams, name)) for name in ("lost", "doubled", "wrong")]
-        ),
-        "longest silence of any stream": f"{max(stream.longest for stream in streams):.1f} s",
-        "CPU time of the client process": f"{usage.ru_utime + usage.ru_stime:.0f} s",
-    }
-    names = {"rss": "memory (RSS), MiB", "fds": "file descriptors", "threads": "threads", "tasks": "tasks"}
-    for name, label in names.items():
-        values = [f"{getattr(samples[0], name):.4g}", *[f"{quarter(samples, q, name):.4g}" for q in range(4)]]
-        rows[f"{label}: before; median of each quarter; after"] = (
-            f"{values[0]}; {' / '.join(values[1:])}; {getattr(samples[-1], name):.4g}"
-        )
-    rows["result"] = "; ".join(failed) or "nothing lost, doubled, stuck or leaked; memory flat"
-    where = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} CPUs, sse {sse.__version__}"
-    return f"| {where} | |\n| --- | --- |\n" + "".join([f"| {name} | {value} |\n" for name, value in rows.items()])
-
-
-def draw(samples: list[Sample], path: Path) -> None:
-    """Two curves over time, in colours that do on light and on dark."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    grey = "#808080"
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "soak", "font.size": 9, "text.color": grey})
-    mpl.rcParams.update({f"{axis}.{part}": grey for axis in ("xtick", "ytick") for part in ("color", "labelcolor")})
-    mpl.rcParams.update({"axes.edgecolor": grey, "axes.labelcolor": grey, "grid.color": grey, "grid.alpha": 0.25})
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    during = samples[1:-1]
-    minutes = [sample.minutes for sample in during]
-    upper.plot(minutes, [sample.rss for sample in during], color="#3b8eea")
-    upper.set_ylabel("memory (RSS), MiB")
-    for name, label, colour in (
-        ("fds", "file descriptors", "#e5793b"),
-        ("tasks", "tasks", "#2fa36b"),
-        ("threads", "threads", "#b46ad6"),
-    ):
-        lower.plot(minutes, [getattr(sample, name) for sample in during], color=colour, label=label)
-    lower.legend(frameon=False, ncols=3, loc="center")
-    lower.set_xlabel("minutes")
-    for axes in (upper, lower):
-        axes.set_ylim(bottom=0)
-        axes.margins(x=0.01)
-        axes.grid(True)
-        axes.patch.set_alpha(0)
-    figure.savefig(path, transparent=True, metadata={"Date": None})
-
-
-def write_docs(text: str, name: str = "soak") -> None:
-    """Put `text` between the markers of docs/reliability.md."""
-    page = ROOT / "docs" / "reliability.md"
-    start, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    before, _, rest = page.read_text(encoding="utf-8").partition(start)
-    page.write_text(f"{before}{start}{text}{end}{rest.partition(end)[2]}", encoding="utf-8")
+def free_ports() -> list[int]:
+    """Two, under those that the system gives to clients: there, a client of a dead port may be connected to itself."""
+    found: set[int] = set()
+    while len(found) < 2:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(15_000, 30_000))) as one:
+            found.add(one.getsockname()[1])
+    return list(found)
 
 
 def main() -> int:
@@ -461,22 +367,21 @@ def main() -> int:
     if options.proxy:
         run_child(proxy(*options.proxy))
     faulthandler.dump_traceback_later(options.minutes * 60 + 90, exit=True)
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [one.getsockname()[1], other.getsockname()[1]]
+    ports = free_ports()
     command = [sys.executable, __file__, "--proxy", *map(str, ports)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as chaos:
         streams, samples, wrong = asyncio.run(soak(options.minutes, ports[0]))
         if chaos.poll() is not None:
             wrong.append("the proxy ended early")
         chaos.kill()
-    failed = list(failures(streams, samples, wrong))
-    text = figures(streams, samples, failed)
+    wrong += report.failures(streams, samples)
+    text = report.figures(streams, samples, wrong)
     print(text)
     if options.svg or options.docs:
-        draw(samples, options.svg or ROOT / "docs" / "soak.svg")
+        report.draw(samples, options.svg or ROOT / "docs" / "soak.svg")
     if options.docs:
-        write_docs(text)
-    return 1 if failed else 0
+        report.write_docs(text, ROOT / "docs" / "reliability.md")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
