@@ -176,6 +176,7 @@ class Connection:
         self.closed = False  # the client has closed its side, seen while reading or sending
         self.ended = False  # the script has ended and the socket is closed
         self.tls_error: Exception | None = None
+        self.client_certificate: Any = None  # as ssl tells it, None without one
         self._buffer = b""
 
     @property
@@ -270,6 +271,7 @@ class Connection:
                 # In two steps: stop() must find the socket while the handshake waits for the client.
                 self.sock = self.server.tls.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
                 self.sock.do_handshake()
+                self.client_certificate = self.sock.getpeercert()
             if not raw:
                 self.read_request()
             self.play(script)
