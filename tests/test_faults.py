@@ -1,12 +1,15 @@
-"""The fault suite, losses: a stream that breaks off in every state, callbacks, and what is done to a client from outside.
+"""The fault suite, losses: streams that break off in every state, callbacks, and what is done to a client from outside.
 
 docs/faults.md is its inventory: fault, what the client does, tests. Each scenario runs once with the blocking and once
 with the async client, and fails if it leaves files, threads, tasks or exceptions behind (see conftest.py).
 """
 
+# ruff: noqa: SIM117 - the server outlives the block in which the client is to raise
+
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import gzip
@@ -28,7 +31,6 @@ from drivers import QUICK, Leaks, causes, in_thread, run_body
 from server import (
     CHUNKED,
     CLOSE,
-    END_CHUNK,
     HOLD,
     RESET,
     SSE,
@@ -36,14 +38,13 @@ from server import (
     ReservedPort,
     ScriptServer,
     chunk,
-    endless,
     event,
     eventually,
     head,
     redirect,
     respond,
 )
-from test_network import AT_ONCE, STATES, Stop, at_once, name_server
+from test_network import STATES, Stop, at_once, name_server
 
 SILENCE = 0.15
 """Seconds without a byte that are taken for a dead connection here. What must arrive before comes in one packet."""
@@ -124,7 +125,7 @@ def delivered(sent: bytes) -> bool:
 @cuts
 @endings
 async def test_get_goes_on_after_a_loss_in_every_state(driver: Any, cut: Any, ending: Any) -> None:
-    """What was whole is given out once; the next connection asks for what comes after it, and inherits no half block."""
+    """What was whole is given out once; the next connection asks for what comes after it, and inherits no half."""
     sent, last_id, clean_end = cut
     lost: list[Any] = []
     with ScriptServer([as_bytes(sent), ending], [NEXT, HOLD]) as server:
@@ -173,7 +174,14 @@ async def test_plain_request_raises_after_a_loss_in_every_state(driver: Any, cut
 @pytest.mark.parametrize(
     "name",
     [
-        *("before the first byte", "in a header", "after the head", "in a chunk size", "in a chunk", "in the last chunk"),
+        *(
+            "before the first byte",
+            "in a header",
+            "after the head",
+            "in a chunk size",
+            "in a chunk",
+            "in the last chunk",
+        ),
         *("in a length", "in gzip", "in an event", "in a character", "between CR and LF", "after the last byte"),
     ],
 )
@@ -209,9 +217,7 @@ async def test_silence_is_never_the_end_of_a_post(driver: Any, name: str) -> Non
 # === Loss while a connection is opened ===
 
 
-async def looks_up(
-    driver: Any, monkeypatch: pytest.MonkeyPatch, first: Any, timeout: float = 30.0
-) -> list[Any]:
+async def looks_up(driver: Any, monkeypatch: pytest.MonkeyPatch, first: Any, timeout: float = 30.0) -> list[Any]:
     """A client whose first name look-up is answered by `first()`; the causes that it tells."""
     lost: list[Any] = []
     with ScriptServer([NEXT, HOLD]) as server:
@@ -333,7 +339,7 @@ NO_CONTENT = "HTTP/1.1 204 No Content\r\n\r\n"
 )
 @pytest.mark.parametrize("until", [None, "[DONE]"])
 async def test_204_ends_the_loop_at_any_time(driver: Any, scripts: Any, until: Any) -> None:
-    """First, after a redirect, a loss, a status to retry: the server's last word, even before `until`; never an error."""
+    """First, or after a redirect, a loss, a status to retry: the server's last word, even before `until`; no error."""
     with ScriptServer(*scripts, then=[SSE, event("too late"), HOLD]) as server:
         options = {**QUICK, "retry_statuses": sse.TRANSIENT, "until": until}
         async with driver.connect(server.url, **options) as events:
@@ -602,15 +608,18 @@ async def failed(driver: Any, server: Any) -> Any:
 
 async def left_by_an_exception(driver: Any, server: Any) -> Any:
     server.scripts = ([SSE + event(1) + event(2), HOLD],)
-    with pytest.raises(Stop):
-        async with driver.connect(server.url) as events:
+    events = driver.connect(server.url)
+    with contextlib.suppress(Stop):
+        async with events:
             assert (await events.next()).data == "1"
             raise Stop
     return events
 
 
 @pytest.mark.parametrize(
-    "end", [closed_unopened, closed_open, ended, ended_by_204, failed, left_by_an_exception], ids=lambda end: end.__name__
+    "end",
+    [closed_unopened, closed_open, ended, ended_by_204, failed, left_by_an_exception],
+    ids=lambda end: end.__name__,
 )
 async def test_use_after_the_end_is_harmless(driver: Any, end: Any) -> None:
     """The loop is over, for good: nothing opens again, nothing raises, what was learnt can still be read."""
@@ -702,7 +711,7 @@ def test_leaks_of_a_loop_are_noticed(leak: str) -> None:
 
     tasks: list[Any] = []
     gc.collect()
-    with pytest.raises(AssertionError, match="left behind|never retrieved"):
+    with pytest.raises(AssertionError, match=r"left behind|never retrieved"):
         asyncio.run(run_body(body(), 5, patience=0.05))
 
 

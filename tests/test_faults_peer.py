@@ -46,7 +46,9 @@ class Cable:
                 self._stack.callback(self.ip, "netns", "del", name)
                 self._open(name, f"/run/netns/{name}")
             self._open("home", "/proc/self/ns/net")
-            self.ip("-n", self.client, "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", self.server_side)
+            self.ip(
+                "-n", self.client, "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", self.server_side
+            )
             for name, device, address in ((self.client, "va", CLIENT), (self.server_side, "vb", SERVER)):
                 self.ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
                 for each in (device, "lo"):
@@ -242,7 +244,7 @@ async def test_peer_that_vanishes_while_opening_meets_the_deadline(driver: Any, 
                 url, more["proxy"] = "https://stream.example/", server.origin
 
             def on_reconnect(cause: Any, _: float) -> None:
-                lost.append(cause)
+                lost.append(cause)  # noqa: B023
                 raise Vanished
 
             events = driver.connect(url, on_reconnect=on_reconnect, timeout=SILENCE, **more)
@@ -326,9 +328,7 @@ async def test_address_that_changes_costs_one_reconnect(driver: Any, cable: Cabl
                 cable.ip("-n", cable.client, "addr", "add", f"{CLIENT}/24", "dev", "va")
 
 
-async def test_link_local_address_with_its_zone(
-    driver: Any, cable: Cable, request: pytest.FixtureRequest
-) -> None:
+async def test_link_local_address_with_its_zone(driver: Any, cable: Cable, request: pytest.FixtureRequest) -> None:
     """`http://[fe80::2%25va]:port/`: the zone says over which cable, and stays at home."""
     if driver.is_async:
         request.applymarker(pytest.mark.xfail(reason="the async client loses the zone of an address"))
@@ -355,9 +355,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, Any]) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
-async def test_ipv6_that_leads_nowhere_leaves_ipv4(
-    driver: Any, cable: Cable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ipv6_that_leads_nowhere_leaves_ipv4(driver: Any, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name with an AAAA record on a machine without a route for it."""
     with cable.server([SSE + event(1), HOLD]) as server:
         six, four = ("2001:db8::1", server.port, 0, 0), (SERVER, server.port)
