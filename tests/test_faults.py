@@ -282,10 +282,12 @@ async def test_open_files_that_run_out_are_waited_for(driver: Any) -> None:
 
     def on_reconnect(cause: Any, _: float) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if not lost:  # not before: its accept() would fail as well
+            stack.enter_context(ScriptServer([NEXT, HOLD], port=port))
         lost.append(cause)
 
-    with ScriptServer([NEXT, HOLD]) as server:
-        events = driver.connect(server.url, on_reconnect=on_reconnect, **QUICK)
+    with ReservedPort() as port, contextlib.ExitStack() as stack:
+        events = driver.connect(f"http://127.0.0.1:{port}/", on_reconnect=on_reconnect, **QUICK)
         lowest = os.dup(0)
         os.close(lowest)
         try:
