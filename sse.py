@@ -748,31 +748,62 @@ async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
 # === 4. Reconnection, without I/O ====================================================================================
 #
 # Everything a client decides: which arguments are right, what is asked of the transport, whether an answer is the
-# stream, whether a lost connection comes back and when. The shells below open, read, wait and close, and report here:
-# `_request` before an opening, `_is_refused`, `_refusal` and `_opened` for an answer, `_received` for a chunk, `_lost`
-# for the end of a connection, however it came. No socket, no sleep; clock and chance are attributes for tests to set.
+# stream, whether a lost connection comes back, and when. `_step` is the life of a stream, written once for both clients
+# as a coroutine that awaits what the shells below do: `_open`, `_next_chunk`, `_hang_up` block in one and suspend in
+# the other. Here is no socket and no sleep; clock and chance are attributes, for tests to set.
 
 
 def _check(name: str, value: Any, kinds: Any, must: str, valid: Callable[[Any], object] | None = None) -> None:
-    """Raise `TypeError` if `value` is none of `kinds` (`None`, `callable` included), `ValueError` if not `valid`."""
+    """Raise `TypeError` if `value` fits none of `kinds` (types, predicates, `None`), `ValueError` if not `valid`."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if value is None and None in kinds:
         return
-    fits = [callable(value) if kind is callable else isinstance(value, kind) for kind in kinds if kind is not None]
+    got = type(value).__name__ if name in ("body", "headers", "params", "url") else _clip(repr(value), 100)  # secrets
+    fits = [isinstance(value, kind) if isinstance(kind, type) else kind(value) for kind in kinds if kind is not None]
     if not any(fits) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"{name} must be {must}, got {_clip(repr(value), 100)}")
+        raise TypeError(f"{name} must be {must}, got {got}")
     if valid is not None and not valid(value):
-        raise ValueError(f"{name} must be {must}, got {_clip(repr(value), 100)}")
+        raise ValueError(f"{name} must be {must}, got {got}")
+
+
+def _is_mapping(value: object) -> bool:
+    return hasattr(value, "items")
 
 
 def _is_field_value(text: str) -> bool:
     return not any(c in text for c in "\r\n\0")
 
 
+def _is_time(seconds: float) -> bool:
+    return 0 < seconds < MAX_RETRY
+
+
+_NUMBER = (int, float)
+_FUNCTION = ((callable, None), "a function or None")
+_OPTIONS: dict[str, tuple[Any, ...]] = {  # what `_check` says of the clients' options, beside the rules that relate two
+    "method": ((str, None), "an HTTP method", lambda method: re.fullmatch(r"[A-Za-z-]+", method)),
+    "body": ((bytes, str, None), "bytes or str"),
+    "params": ((_is_mapping, None), "a mapping"),
+    "heartbeat_timeout": ((*_NUMBER, None), "seconds > 0, or None", _is_time),
+    "max_retry_interval": (_NUMBER, "milliseconds from 0 to 2**31 - 1", lambda ms: 0 <= ms <= MAX_RETRY),
+    "backoff": (_NUMBER, "a number >= 1", lambda factor: 1 <= factor < float("inf")),
+    "jitter": (_NUMBER, "a fraction from 0 to 1", lambda fraction: 0 <= fraction <= 1),
+    "max_retries": (int, "a number >= 0, or -1 for no limit", lambda number: number >= -1),
+    "reconnect": ((bool, None), "True, False or None"),
+    "retry_statuses": (lambda value: hasattr(value, "__iter__"), "statuses from 300 to 599"),
+    "until": ((str, None), "text or None"),
+    "check_content_type": (bool, "True or False"),
+    "verify": ((bool, lambda value: hasattr(value, "wrap_bio")), "True, False or an ssl.SSLContext"),
+    "proxy": ((str, bool, None), "a URL, None or False", lambda proxy: proxy is not True),
+    "on_open": _FUNCTION,
+    "on_reconnect": _FUNCTION,
+    "transport": _FUNCTION,
+}
+
+
 def _checked_headers(headers: Any) -> dict[str, str]:
     """A user's headers; errors name the header and never show its value."""
-    if not hasattr(headers, "items"):
-        raise TypeError(f"headers must be a mapping or a function that returns one, got {type(headers).__name__}")
+    _check("headers", headers, _is_mapping, "a mapping or a function that returns one")
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must map str to str, got {type(value).__name__} for {name!r}")
@@ -787,22 +818,19 @@ def _split_url(url: str, params: Mapping[str, Any] | None) -> tuple[str, bytes |
     """The URL with `params` in its query and without userinfo; the userinfo, decoded."""
     from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
-    if not isinstance(url, str):
-        raise TypeError(f"url must be str, got {type(url).__name__}")
+    _check("url", url, str, "str")
     try:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError
         userinfo, at, host = parts.netloc.rpartition("@")
-        if re.search(r"[\x00-\x20\x7f\\]", url) or not _HOST.fullmatch(host):  # urlsplit drops CR, LF, TAB silently
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or not _HOST.fullmatch(host):
+            raise ValueError
+        if re.search(r"[\x00-\x20\x7f\\]", url):  # of which urlsplit drops CR, LF and TAB silently
             raise ValueError
     except ValueError:
         shown = re.sub(r".*@", "...@", _shown(url), flags=re.DOTALL)  # whatever was meant as userinfo
         must = "an http or https URL without spaces, control characters and backslashes"
         raise ValueError(f"url must be {must}, got {shown!r}") from None
     if params is not None:
-        if not hasattr(params, "items"):
-            raise TypeError(f"params must be a mapping, got {type(params).__name__}")
         parts = parts._replace(query="&".join(filter(None, (parts.query, urlencode(params, doseq=True)))))
     if at and ":" not in userinfo:
         userinfo += ":"
@@ -818,24 +846,33 @@ def _retry_after_ms(value: str, now: float) -> float:
     """`Retry-After` in ms: of seconds, or of an HTTP date seen from `now` (Unix time); 0 if it is neither."""
     if value.isascii() and value.isdigit():
         return int(value[:10]) * 1000
-    from calendar import timegm
-    from email.utils import parsedate_tz
+    from email.utils import mktime_tz, parsedate_tz
 
     date = parsedate_tz(value)
     try:
-        return (timegm((*date[:6], 0, 0, 0)) - (date[9] or 0) - now) * 1000 if date else 0.0
+        return (mktime_tz((*date[:9], date[9] or 0)) - now) * 1000 if date else 0.0
     except (ValueError, OverflowError):
         return 0.0
 
 
-def _log() -> Any:
-    """The logger, silent until the application asks for it; the parser does without the import."""
-    import logging
+def _log(level: str, text: str, *values: object) -> None:
+    """Log a line; whoever listens has imported `logging`, whose import would delay the first event of all others."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logger = logging.getLogger("sse")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # silent until the application asks for it
+        getattr(logger, level)(text, *values)
 
-    logger = logging.getLogger("sse")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return logger
+
+def _default_transport(kind: str, verify: Any, proxy: Any) -> Any:
+    """The one of `httpclient`, or `None` where that is missing."""
+    try:
+        import httpclient
+    except ImportError:
+        return None
+    # Not from another module of that name.
+    return getattr(httpclient, kind)(verify, proxy) if hasattr(httpclient, "HttpProtocolError") else None
 
 
 def _missing_transport(*_: object) -> Any:
@@ -845,7 +882,14 @@ def _missing_transport(*_: object) -> Any:
 
 
 class _Client(_Events):
-    """What both clients are, but for I/O."""
+    """What both clients are, but for opening, reading, waiting and closing."""
+
+    _transport_name: str
+    _interrupt: Any  # () ends what is going on with the connection, from any thread
+    _open: Any  # await () waits until it is time, then goes on with `_connect`
+    _next_chunk: Any  # await (seconds) is the next chunk, `None` at the end; TimeoutError after that silence
+    _hang_up: Any  # await () closes what there is of a connection
+    _result: Any  # await (value) is the value, or what it awaits in the async client
 
     def __init__(
         self,
@@ -910,42 +954,16 @@ class _Client(_Events):
         Raises:
             TypeError, ValueError: An argument is wrong; the text names it.
         """
-        number = (int, float)
-        _check("method", method, (str, None), "an HTTP method", lambda m: re.fullmatch(r"[A-Za-z-]+", m))
-        _check(
-            "heartbeat_timeout", heartbeat_timeout, (*number, None), "seconds > 0, or None", lambda n: 0 < n < MAX_RETRY
-        )
+        given = locals()
+        for name, rule in _OPTIONS.items():
+            _check(name, given[name], *rule)
         for limit in timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,):
-            _check(
-                "timeout", limit, (*number, None), "seconds > 0, a pair of them, or None", lambda n: 0 < n < MAX_RETRY
-            )
-        _check(
-            "max_retry_interval",
-            max_retry_interval,
-            number,
-            "milliseconds from 0 to 2**31 - 1",
-            lambda n: 0 <= n <= MAX_RETRY,
-        )
+            _check("timeout", limit, (*_NUMBER, None), "seconds > 0, a pair of them, or None", _is_time)
         must = f"a number of milliseconds from 0 to max_retry_interval={max_retry_interval!r}"
-        _check("retry_interval", retry_interval, number, must, lambda n: 0 <= n <= max_retry_interval)
-        _check("backoff", backoff, number, "a number >= 1", lambda n: 1 <= n < float("inf"))
-        _check("jitter", jitter, number, "a fraction from 0 to 1", lambda n: 0 <= n <= 1)
-        _check("max_retries", max_retries, int, "a number >= 0, or -1 for no limit", lambda n: n >= -1)
-        _check("reconnect", reconnect, (bool, None), "True, False or None")
-        if not hasattr(retry_statuses, "__iter__"):
-            raise TypeError(f"retry_statuses must be statuses, got {retry_statuses!r}")
+        _check("retry_interval", retry_interval, _NUMBER, must, lambda ms: 0 <= ms <= max_retry_interval)
         self._retry_statuses = tuple(retry_statuses)
         for status in self._retry_statuses:
             _check("retry_statuses", status, int, "statuses from 300 to 599", lambda n: 300 <= n <= 599)
-        _check("until", until, (str, None), "text or None")
-        _check("check_content_type", check_content_type, bool, "True or False")
-        if not isinstance(verify, bool) and not hasattr(verify, "wrap_bio"):
-            raise TypeError(f"verify must be True, False or an ssl.SSLContext, got {verify!r}")
-        _check("proxy", proxy, (str, bool, None), "a URL, None or False", lambda p: p is not True)
-        for name, function in (("on_open", on_open), ("on_reconnect", on_reconnect), ("transport", transport)):
-            _check(name, function, (callable, None), "a function or None")
-        if body is not None and not isinstance(body, (bytes, str)):
-            raise TypeError(f"body must be bytes or str, got {type(body).__name__}")
         if json is not None and body is not None:
             raise ValueError("json and body must not both be given: a request has one body")
 
@@ -973,25 +991,30 @@ class _Client(_Events):
             self._defaults["Authorization"] = f"Basic {b64encode(userinfo).decode()}"
         self._headers = headers if callable(headers) else _checked_headers({} if headers is None else headers)
         self._timeout, self._heartbeat_timeout = timeout, heartbeat_timeout
-        self._limit = timeout[1] if isinstance(timeout, tuple) else timeout  # for the body of a refused answer
         self._retry_interval, self._max_retry_interval = retry_interval, max_retry_interval
         self._backoff, self._jitter, self._max_retries = float(backoff), jitter, max_retries
         self._reconnect = self._method == "GET" if reconnect is None else reconnect
         self._first_id = last_event_id
         self._until, self._check_content_type = until, check_content_type
         self._on_open, self._on_reconnect = on_open, on_reconnect
-        self._owned_transport: Any = None if transport else self._default_transport(verify, proxy)
+        self._owned_transport = None if transport else _default_transport(self._transport_name, verify, proxy)
         self._transport: Any = transport or self._owned_transport or _missing_transport
         self._now = time.monotonic
         self._random: Callable[[], float] | None = None  # random.random, when first needed
 
+        from queue import SimpleQueue
+        from threading import RLock
+
         self.response: Any = None  # of the current connection: status_code, headers, url; None between two
         self.stats = SimpleNamespace(events=0, bytes=0, connects=0, retries=0, last_activity=None)
-        self._chunks: Any = None  # the iterator over the body while the stream is open
+        self._chunks: Any = None  # the iterator over its body
+        self._streaming = False  # it was accepted: its body is the stream
         self._due = 0.0  # when to open next, on the monotonic clock
         self._failures = 0  # reconnects in a row without an event
         self._restarting = False  # restart() was called: what is lost now is no failure
-        self._prepare()
+        # Ends the wait for a reconnect; no Event, whose lock would stop a close() in a signal handler for ever.
+        self._wake: Any = None if isinstance(self, _Async) else SimpleQueue()
+        self._lock = RLock()  # so that what restart() ends is what was there, not what takes its place
 
     @property
     def retry_interval(self) -> float:
@@ -999,22 +1022,86 @@ class _Client(_Events):
         retry = self._retry_interval if self._parser.retry is None else self._parser.retry
         return min(retry, self._max_retry_interval)
 
+    def restart(self) -> None:
+        """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
+        with self._lock:
+            self._restarting = True
+            self._interrupt()
+
     def __repr__(self) -> str:
-        state = "closed" if self._closed or self._ended else "open" if self._chunks is not None else "not open"
+        state = "closed" if self._closed or self._ended else "open" if self._streaming else "not open"
         return f"<{type(self).__name__} {_shown(self.url)} {state}>"
 
     # Private
 
-    def _default_transport(self, verify: Any, proxy: Any) -> Any:
-        """The one of `httpclient`, or `None` where that is missing."""
+    async def _enter(self) -> None:
+        """Open the stream, under the same rules of reconnection as later on."""
         try:
-            import httpclient
-        except ImportError:
-            return None
-        if not hasattr(httpclient, "HttpProtocolError"):  # another module of that name
-            return None
-        kind = httpclient.AsyncTransport if isinstance(self, _Async) else httpclient.Transport
-        return kind(verify, proxy)
+            while not (self._streaming or self._closed or self._ended):
+                await self._step()
+        except BaseException:
+            await self._result(self.close())
+            self._failure = None
+            raise
+
+    async def _step(self) -> None:
+        """Wait and open, or read what has arrived."""
+        if self._failure is not None:
+            raise self._failure
+        if self._restarting:
+            with self._lock:
+                self._restarting = False
+            self._parser.reset()
+            self._due = 0.0
+            await self._hang_up()
+        cause: Exception | None = None
+        if self._streaming:
+            chunk = None
+            try:
+                chunk = await self._next_chunk(self._heartbeat_timeout)
+            except Exception as exc:
+                cause = exc
+            if chunk is not None:
+                self._received(chunk)
+                return
+        else:
+            cause = await self._open()
+            if cause is None and self._opened():
+                return
+        try:
+            self._lost(cause)
+        except Exception as exc:
+            self._failure = exc  # for the next step: to hang up comes first, and can be cancelled
+        await self._hang_up()
+
+    async def _connect(self) -> Exception | None:
+        """Ask the transport for the stream; return what is wrong with its answer."""
+        if self._closed or self._restarting:
+            return ConnectionError("interrupted")
+        headers = self._headers() if callable(self._headers) else self._headers
+        request = self._request(await self._result(headers))
+        try:
+            response = self.response = await self._result(self._transport(request, self._timeout))
+        except (StopIteration, StopAsyncIteration) as exc:  # which would end the consumer's loop
+            raise RuntimeError(f"the transport raised {type(exc).__name__}") from exc
+        except Exception as exc:
+            return exc
+        return self._refusal(response, await self._error_body()) if self._is_refused(response) else None
+
+    async def _error_body(self) -> bytes:
+        """The start of a refused answer's body; if it breaks, or takes too long, what has come of it."""
+        body = b""
+        limit = self._timeout[1] if isinstance(self._timeout, tuple) else self._timeout
+        deadline = self._now() + (MAX_RETRY if limit is None else limit)
+        try:
+            while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
+                chunk = await self._next_chunk(left)
+                if chunk is None:
+                    break
+                body += chunk
+        except Exception:
+            pass
+        return body
 
     def _request(self, headers: Any) -> Request:
         """What to ask the transport for; `headers` are the user's."""
@@ -1045,16 +1132,18 @@ class _Client(_Events):
             return SSEContentTypeError(_header(response.headers, "content-type"), url, text)
         return SSEHTTPError(response.status_code, url, response.headers, text)
 
-    def _opened(self, response: Any) -> None:
-        """The stream is open, or at its end by a 204."""
+    def _opened(self) -> bool:
+        """Whether the stream is open now, or at its end by a 204."""
         self.stats.last_activity = self._now()
-        if response.status_code == 204:
+        self._streaming = self.response.status_code != 204
+        if not self._streaming:
             self._finish("HTTP 204")
-            return
+            return False
         self.stats.connects += 1
-        _log().info("%s: open", _shown(self.url))
+        _log("info", "%s: open", _shown(self.url))
         if self._on_open is not None:
-            self._on_open(response)
+            self._on_open(self.response)
+        return True
 
     def _received(self, chunk: Chunk) -> None:
         """A chunk has arrived: its events become ready, up to `until`."""
@@ -1068,13 +1157,6 @@ class _Client(_Events):
                 self._parser.last_event_id = event.id
                 self._finish("until")
                 break
-
-    def _settle(self, cause: Exception | None) -> None:
-        """`_lost`, with what it raises kept for the next step: the shell has yet to hang up."""
-        try:
-            self._lost(cause)
-        except Exception as exc:
-            self._failure = exc
 
     def _lost(self, cause: Exception | None) -> None:
         """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.
@@ -1101,7 +1183,7 @@ class _Client(_Events):
         self._due = self._now() + wait_s
         if self._on_reconnect is not None:
             self._on_reconnect(cause, wait_s)
-        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
+        _log("warning", "%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
 
     def _raise_fatal(self, cause: Exception) -> None:
         """Raise `cause`, or the certificate error behind it, unless it is a lost connection."""
@@ -1133,18 +1215,9 @@ class _Client(_Events):
             self._random = random
         return min(wait_ms, self._max_retry_interval) / 1000 * (1 + self._jitter * self._random())
 
-    def _restarted(self) -> None:
-        """The connection was dropped by `restart()`: open the next at once."""
-        self._restarting = False
-        self._parser.reset()
-        self._due = 0.0
-
-    def _prepare(self) -> None:
-        raise NotImplementedError
-
     def _finish(self, why: str) -> None:
         self._ended = True
-        _log().info("%s: end (%s)", _shown(self.url), why)
+        _log("info", "%s: end (%s)", _shown(self.url), why)
 
     def _give(self) -> SSEEvent:
         self.stats.events += 1
@@ -1153,9 +1226,17 @@ class _Client(_Events):
 
 # === 5. Blocking client ==============================================================================================
 #
-# A loop of wait, open, read in the consumer's thread. `close()` and `restart()` come from any thread: they leave a
-# flag for the consumer to find, then wake it wherever it blocks: in the wait by an event, in an opening by the
-# transport, in a read by closing the response.
+# The steps of `_Client` in the consumer's thread. `close()` and `restart()` come from any thread: they leave a flag for
+# the consumer to find, then wake it wherever it blocks: in the wait by an event, in an opening by the transport, in a
+# read by closing the response.
+
+
+def _run(step: Any) -> None:
+    """Carry out a coroutine that never suspends, since what it awaits has blocked until it was done."""
+    try:
+        step.send(None)
+    except StopIteration:
+        pass
 
 
 class SSEClient(_Client, _Blocking):
@@ -1166,113 +1247,54 @@ class SSEClient(_Client, _Blocking):
     """
 
     def __enter__(self) -> Self:
-        """Open the stream, under the same rules of reconnection as later on."""
-        try:
-            while self._chunks is None and not (self._closed or self._ended):
-                self._advance()
-        except BaseException:
-            self.close()
-            self._failure = None
-            raise
+        _run(self._enter())
         return self
 
     def close(self) -> None:
         """End the stream, from any thread: a consumer that blocks in it ends its loop at once; idempotent."""
         self._closed = True
-        self._wake.set()
-        if self._owned_transport is not None:
-            self._transport.close()
-        self._close_response()
-
-    def restart(self) -> None:
-        """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
-        with self._lock:  # so that what is ended here is what was there, not what takes its place
-            self._restarting = True
-            self._wake.set()
-            if self._owned_transport is not None:
-                self._transport.abort()
-            self._close_response()
+        self._interrupt()
 
     # Private
 
-    def _prepare(self) -> None:
-        from threading import Event, RLock
-
-        self._wake = Event()  # ends the wait for a reconnect
-        self._lock = RLock()  # held by restart(), and while its flag is taken down
-
+    _transport_name = "Transport"
     _stop = close
 
     def _advance(self) -> None:
-        """One step: wait and open, or read what has arrived."""
-        if self._failure is not None:
-            raise self._failure
-        if self._restarting:
-            self._hang_up()
-            with self._lock:
-                self._restarted()
-        if self._chunks is None:
-            self._open()
-            return
-        cause: Exception | None = None
-        try:
-            chunk = self._next_chunk(self._heartbeat_timeout)
-        except StopIteration:
-            pass
-        except Exception as exc:
-            cause = exc
-        else:
-            self._received(chunk)
-            return
-        self._settle(cause)
-        self._hang_up()
+        _run(self._step())
 
-    def _open(self) -> None:
-        while (left_s := self._due - self._now()) > 0 and not self._wake.wait(min(left_s, 1.0)):
-            pass  # in slices, since CPython does not notice a signal that comes just before a wait
-        with self._lock:
-            self._wake.clear()
-            self._restarting = False  # this opening is what was asked for
-        if self._closed:
-            return
-        cause = self._connect()
-        if cause is None:
-            self._opened(self.response)
-        else:
-            self._settle(cause)
-        if cause is not None or self._ended:
-            self._hang_up()
+    def _interrupt(self) -> None:
+        self._wake.put(None)
+        if self._owned_transport is not None:
+            self._transport.close() if self._closed else self._transport.abort()
+        self._close_response()
 
-    def _connect(self) -> Exception | None:
-        """Ask the transport for the stream; return what is wrong with its answer."""
-        request = self._request(self._headers() if callable(self._headers) else self._headers)
-        try:
-            response = self.response = self._transport(request, self._timeout)
-        except StopIteration as exc:  # which would end the consumer's loop
-            raise RuntimeError("the transport raised StopIteration") from exc
-        except Exception as exc:
-            return exc
-        self._chunks = iter(response.iter_bytes())
-        return self._refusal(response, self._error_body()) if self._is_refused(response) else None
+    async def _open(self) -> Exception | None:
+        from queue import Empty
 
-    def _error_body(self) -> bytes:
-        body = b""
-        deadline = self._now() + (MAX_RETRY if self._limit is None else self._limit)
-        try:
-            while len(body) < MAX_ERROR_BODY and (left := deadline - self._now()) > 0:
-                body += self._next_chunk(left)
-        except Exception:  # StopIteration, or a broken body: what has come is better than nothing
-            pass
-        return body
+        while not (self._closed or self._restarting) and (left_s := self._due - self._now()) > 0:
+            try:
+                self._wake.get(timeout=min(left_s, 1.0))  # in slices: CPython misses a signal that comes just before
+            except Empty:
+                pass
+        return await self._connect()
 
-    def _next_chunk(self, seconds: float | None) -> bytes:
-        """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
+    @staticmethod
+    async def _result(value: Any) -> Any:
+        return value
+
+    async def _next_chunk(self, seconds: float | None) -> Any:
         response = self.response
-        if seconds is None:
-            return next(self._chunks)  # type: ignore[no-any-return]
-        if isinstance(response, getattr(sys.modules.get("httpclient"), "Response", ())):
-            response.read_timeout = seconds  # type: ignore[union-attr]
-            return next(self._chunks)  # type: ignore[no-any-return]
+        if self._chunks is None:
+            self._chunks = iter(response.iter_bytes())
+        if hasattr(response, "read_timeout"):  # of httpclient
+            response.read_timeout = seconds
+        elif seconds is not None:
+            return self._next_chunk_in_time(seconds)
+        return next(self._chunks, None)
+
+    def _next_chunk_in_time(self, seconds: float) -> Any:
+        """Another transport's next chunk: a read that cannot be given a time is ended by closing the response."""
         from threading import Timer
 
         silent = []
@@ -1284,7 +1306,7 @@ class SSEClient(_Client, _Blocking):
         timer = Timer(seconds, expire)
         timer.start()
         try:
-            return next(self._chunks)  # type: ignore[no-any-return]
+            return next(self._chunks, None)
         except Exception:
             if silent:
                 raise TimeoutError(f"not a byte for {seconds:.3g} s") from None
@@ -1293,9 +1315,9 @@ class SSEClient(_Client, _Blocking):
             timer.cancel()
             timer.join()
 
-    def _hang_up(self) -> None:
+    async def _hang_up(self) -> None:
         self._close_response()
-        self.response = self._chunks = None
+        self.response, self._chunks, self._streaming = None, None, False
 
     def _close_response(self) -> None:
         response = self.response
@@ -1311,9 +1333,9 @@ connect = SSEClient  # a function to its users: `with connect(url) as events:`
 
 # === 6. Async client =================================================================================================
 #
-# The same method by method. What is cancelled must lose nothing, so the wait and the opening run in a task of their
-# own, which the next `__anext__` finds again; a read of `httpclient` can be cancelled and repeated as it is, one of
-# another transport runs in a task, too.
+# The same steps in the consumer's task. What is cancelled must lose nothing, so an opening, with the wait before it,
+# runs in a task of its own, which the next `__anext__` finds again; a read of `httpclient` can be cancelled and
+# repeated as it is, one of another transport runs in a task, too.
 
 
 class AsyncSSEClient(_Client, _Async):
@@ -1322,17 +1344,8 @@ class AsyncSSEClient(_Client, _Async):
     A cancelled `__anext__` (`asyncio.wait_for`) loses nothing; leaving the `async with` closes everything.
     """
 
-    _loop: asyncio.AbstractEventLoop | None = None  # set when it is first opened
-
     async def __aenter__(self) -> Self:
-        """Open the stream, under the same rules of reconnection as later on."""
-        try:
-            while self._chunks is None and not (self._closed or self._ended):
-                await self._advance()
-        except BaseException:
-            await self.close()
-            self._failure = None
-            raise
+        await self._enter()
         return self
 
     async def close(self) -> None:
@@ -1344,95 +1357,53 @@ class AsyncSSEClient(_Client, _Async):
         if self._owned_transport is not None:
             await self._transport.aclose()
 
-    def restart(self) -> None:
-        """Drop the connection and open it again at once, from any thread; that is no failure and no retry."""
-        self._restarting = True
-        if self._loop is not None and not self._loop.is_closed():
-            # What there is now, not what may have taken its place by then.
-            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response)
-
     def __del__(self) -> None:
         # A consumer cancelled outside of an `async with`: nobody else is left to close the connection.
-        if self._loop is not None and not self._closed and not self._loop.is_closed():
-            things = (self._opening, self._reading, self.response, self._owned_transport)
-            self._loop.call_soon_threadsafe(_abandon, *things)
+        if self._loop is not None and not self._closed:
+            self._interrupt(self._owned_transport)
 
     # Private
 
-    def _prepare(self) -> None:
-        self._reading_since = 0.0
-        self._opening: asyncio.Future[Exception | None] | None = None
-        self._reading: asyncio.Future[Any] | None = None
-
+    _transport_name = "AsyncTransport"
+    _loop: asyncio.AbstractEventLoop | None = None  # set when it is first opened
+    _opening: asyncio.Future[Exception | None] | None = None
+    _reading: asyncio.Future[Any] | None = None
+    _reading_since = 0.0
     _stop = close
+    _advance = _Client._step
 
-    async def _advance(self) -> None:
-        """One step: wait and open, or read what has arrived."""
-        if self._failure is not None:
-            raise self._failure
-        if self._restarting:
-            self._restarted()
-            await self._hang_up()
-        if self._chunks is None:
-            await self._open()
-            return
-        cause: Exception | None = None
-        try:
-            chunk = await self._next_chunk(self._heartbeat_timeout)
-        except StopAsyncIteration:
-            pass
-        except Exception as exc:
-            cause = exc
-        else:
-            self._received(chunk)
-            return
-        self._settle(cause)  # before anything can be cancelled
-        await self._hang_up()
+    def _interrupt(self, *transport: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            # What there is now, not what may have taken its place by then.
+            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response, *transport)
 
-    async def _open(self) -> None:
+    async def _open(self) -> Exception | None:
         import asyncio
         from weakref import proxy
 
         if self._opening is None:
             self._loop = asyncio.get_running_loop()
-            self._restarting = False  # this opening is what was asked for
             # By a proxy: a task that holds the client would keep it from `__del__`.
-            self._opening = asyncio.ensure_future(AsyncSSEClient._connect(proxy(self)))
+            self._opening = asyncio.ensure_future(_wait_and_connect(proxy(self)))
         opening = self._opening
         await asyncio.wait({opening})
         self._opening = None
-        cause = ConnectionError("cancelled") if opening.cancelled() else opening.result()
-        if cause is None:
+        return ConnectionError("cancelled") if opening.cancelled() else opening.result()
+
+    @staticmethod
+    async def _result(value: Any) -> Any:
+        return await value if hasattr(value, "__await__") else value
+
+    async def _next_chunk(self, seconds: float | None) -> Any:
+        if self._chunks is None:
             self._chunks = aiter(self.response.aiter_bytes())
-            self._opened(self.response)
-        else:
-            self._settle(cause)
-        if cause is not None or self._ended:
-            await self._hang_up()
-
-    async def _connect(self) -> Exception | None:
-        """Wait until it is time, ask the transport for the stream; return what is wrong with its answer."""
-        import asyncio
-
-        await asyncio.sleep(max(0.0, self._due - self._now()))
-        headers = self._headers() if callable(self._headers) else self._headers
-        request = self._request(await headers if hasattr(headers, "__await__") else headers)
-        try:
-            response = self.response = await self._transport(request, self._timeout)
-        except Exception as exc:
-            return exc
-        return self._refusal(response, await _error_body(response, self._limit)) if self._is_refused(response) else None
-
-    async def _next_chunk(self, seconds: float | None) -> bytes:
-        """The next chunk of the body; `TimeoutError` after so many seconds of silence."""
         if getattr(self._chunks, "resumable", False):  # httpclient's, which can be cancelled
-            response: Any = self.response
-            response.read_timeout = seconds
-            return await self._chunks.__anext__()  # type: ignore[no-any-return]
+            self.response.read_timeout = seconds
+            return await anext(self._chunks, None)
         import asyncio
 
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._chunks.__anext__())
+            self._reading = asyncio.ensure_future(anext(self._chunks, None))
             self._reading_since = self._now()
         reading = self._reading
         left = None if seconds is None else max(0.0, self._reading_since + seconds - self._now())
@@ -1441,14 +1412,13 @@ class AsyncSSEClient(_Client, _Async):
         self._reading = None
         if reading.cancelled():
             raise ConnectionError("cancelled")
-        return reading.result()  # type: ignore[no-any-return]
+        return reading.result()
 
     async def _hang_up(self) -> None:
-        response, chunks = self.response, self._chunks
-        self.response = self._chunks = None
-        reading, self._reading = self._reading, None
+        closables, reading = (self._chunks, self.response), self._reading
+        self.response, self._chunks, self._streaming, self._reading = None, None, False, None
         await _cancel(reading)
-        for closable in (chunks, response):
+        for closable in closables:
             try:
                 if hasattr(closable, "aclose"):
                     await closable.aclose()
@@ -1456,26 +1426,11 @@ class AsyncSSEClient(_Client, _Async):
                 pass
 
 
-async def _error_body(response: Any, seconds: float | None) -> bytes:
+async def _wait_and_connect(client: AsyncSSEClient) -> Exception | None:
     import asyncio
 
-    body = bytearray()
-    chunks = response.aiter_bytes()
-
-    async def read() -> None:
-        async for chunk in chunks:
-            body.extend(chunk)
-            if len(body) >= MAX_ERROR_BODY:
-                break
-
-    reading = asyncio.ensure_future(read())
-    try:
-        await asyncio.wait({reading}, timeout=seconds)
-    finally:
-        await _cancel(reading)  # if it failed: what has come is better than nothing
-        if hasattr(chunks, "aclose"):
-            await chunks.aclose()
-    return bytes(body)
+    await asyncio.sleep(max(0.0, client._due - client._now()))
+    return await _Client._connect(client)
 
 
 async def _cancel(task: asyncio.Future[Any] | None) -> None:
@@ -1535,7 +1490,7 @@ class _Queue:
                 return False
             self.dropped += 1
             if str(self.dropped).strip("0") == "1":  # the first, and every power of ten
-                _log().warning("buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
+                _log("warning", "buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
             if self._overflow == "drop_newest":
                 return True
             self._items.popleft()
