@@ -418,9 +418,9 @@ class _ChunkedBody:
                 at = end + size
                 continue
             line = _CHUNK_LINE.match(data, at)
-            if line is None or line.end() - at > MAX_CHUNK_LINE:
+            if line is None or line.end() - at > MAX_CHUNK_LINE + 2:
                 rest = self._buffer = data[at:]
-                if line or len(rest) > MAX_CHUNK_LINE or b"\n" in rest[2:] or rest[:2] not in (b"", b"\r", b"\r\n"):
+                if line or len(rest) > MAX_CHUNK_LINE + 2 or b"\n" in rest[2:] or rest[:2] not in (b"", b"\r", b"\r\n"):
                     rest = rest.removeprefix(b"\r\n")
                     raise HttpProtocolError(f"bad chunk size {rest[:40]!r}")
                 return
@@ -431,7 +431,7 @@ class _ChunkedBody:
             at = line.end() if self._left else line.end() - 2  # so that trailers, if any, end with an empty line
         self._buffer = data[at:]
         end = self._buffer.find(b"\r\n\r\n")
-        if max(end, len(self._buffer) if end < 0 else 0) > MAX_HEAD:
+        if (len(self._buffer) if end < 0 else end + 4) - 2 > MAX_HEAD:
             raise HttpProtocolError(f"a trailer section is longer than {MAX_HEAD} bytes")
         self.complete = end >= 0
         self.surplus = len(self._buffer) > end + 4

@@ -380,13 +380,8 @@ def calls(action: Any) -> Any:
 
 @callbacks
 @pytest.mark.parametrize("kind", [Stop, Abort, ConnectionError, StopIteration])
-async def test_callback_that_raises_leaves_nothing_open(
-    driver: Any, callback: str, kind: Any, request: pytest.FixtureRequest
-) -> None:
+async def test_callback_that_raises_leaves_nothing_open(driver: Any, callback: str, kind: Any) -> None:
     """The exception ends the loop as it is; the connection is closed, and the client stays ended."""
-
-    if kind is StopIteration and not driver.is_async:
-        request.applymarker(pytest.mark.xfail(reason="a StopIteration of a callback ends the blocking loop silently"))
 
     def act() -> None:
         raise kind("of the application")

@@ -163,11 +163,9 @@ async def test_peer_that_vanishes_is_noticed_by_its_silence(driver: Any, cable: 
 
 
 async def test_peer_that_vanishes_is_noticed_by_keep_alive(
-    driver: Any, cable: Cable, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    driver: Any, cable: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without heartbeat_timeout the kernel asks: after a minute and four probes by default, after two seconds here."""
-    if not driver.is_async:
-        request.applymarker(pytest.mark.xfail(reason="ETIMEDOUT is taken for a timeout of ours: TypeError"))
     quick = [("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 1)]
     monkeypatch.setattr(httpclient, "KEEPALIVE", quick)
     with cable.server(then=numbered) as server:
@@ -328,10 +326,8 @@ async def test_address_that_changes_costs_one_reconnect(driver: Any, cable: Cabl
                 cable.ip("-n", cable.client, "addr", "add", f"{CLIENT}/24", "dev", "va")
 
 
-async def test_link_local_address_with_its_zone(driver: Any, cable: Cable, request: pytest.FixtureRequest) -> None:
+async def test_link_local_address_with_its_zone(driver: Any, cable: Cable) -> None:
     """`http://[fe80::2%25va]:port/`: the zone says over which cable, and stays at home."""
-    if driver.is_async:
-        request.applymarker(pytest.mark.xfail(reason="the async client loses the zone of an address"))
     for name, device, address in ((cable.client, "va", "fe80::1:1"), (cable.server_side, "vb", "fe80::1:2")):
         cable.ip("-n", name, "addr", "replace", f"{address}/64", "dev", device, "nodad")
     with cable.server([SSE + event(1)], [SSE + event(2), HOLD], host="fe80::1:2%vb") as server:
@@ -364,12 +360,8 @@ async def test_ipv6_that_leads_nowhere_leaves_ipv4(driver: Any, cable: Cable, mo
             assert (await events.next()).data == "1"
 
 
-async def test_silent_address_leaves_time_for_the_next(
-    driver: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+async def test_silent_address_leaves_time_for_the_next(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of two swallows every SYN: the second is tried within the same deadline."""
-    if not driver.is_async:
-        request.applymarker(pytest.mark.xfail(reason="the blocking client spends all its time on the first address"))
     with BlackHole() as hole, ScriptServer(then=[SSE + event(1), HOLD]) as server:
         addresses(
             monkeypatch,

@@ -339,7 +339,6 @@ notes.close()
 """
 
 
-@pytest.mark.xfail(reason="a handler that closes the client while it holds the lock of its Event waits for itself")
 def test_close_and_restart_may_come_at_any_line(tmp_path: Path, leaks: None) -> None:
     """From a handler that runs between any two lines of the client, of the transport, and of what they wait on."""
     notes = tmp_path / "notes"
