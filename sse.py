@@ -315,11 +315,11 @@ def _reason(cause: BaseException | None, url: str) -> str:
 
 # === 2. Parser =======================================================================================================
 #
-# Bytes become text, every line end becomes LF. From there two ways lead to an event: blocks of the common shape are
-# cut out by one regular expression for the whole chunk, everything else goes line by line through `_interpret`, where
-# each rule of "Interpreting an event stream" stands once. The expression takes a block only if its lines would give
-# the same event. A line that has not ended waits in a list of pieces, joined once when the end has come: the cost is
-# linear however the stream is sliced.
+# Bytes become text, every line end becomes LF. From there every line goes through `_interpret`, where each rule of
+# "Interpreting an event stream" stands once; event sources call it too. It keeps the block in local variables, from
+# the first line to the blank one. Whole blocks of the common shape are cut out of a chunk by `_dispatch_blocks`
+# instead, three times as fast, and only if their lines would give the same event. A line that has not ended waits in
+# a list of pieces, joined once when the end has come: the cost is linear however the stream is sliced.
 
 _BLOCK = r"""
     (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
@@ -371,12 +371,7 @@ class SSEParser:
         self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
         self._pieces: list[str] = []  # of a line that has not ended
         self._pieces_size = 0  # characters in them
-        self._in_block = False  # a line has come since the last blank one
-        self._event = ""
-        self._data: list[str] = []
-        self._data_size = 0  # characters in it, with one line end for each line
-        self._id: str | None = None
-        self._block_retry: int | None = None
+        self._block: Any = None  # the open one: event type, data lines, ID, `retry`, and room for so many characters
 
     def feed(self, chunk: Chunk) -> list[SSEEvent]:
         """Take the next slice of the stream, bytes or text, and return the events that it completes.
@@ -389,25 +384,20 @@ class SSEParser:
         if self._error is not None:
             raise self._error
         text = self._decode(chunk)
-        if not text:
-            return []
-        if self._skip_lf or not self._bom_checked or "\r" in text:
-            text = self._normalise(text)
         events: list[SSEEvent] = []
         try:
             end = text.rfind("\n") + 1
             if end:
-                lines = text if end == len(text) else text[:end]
+                lines = text[:end]
                 if self._pieces:
-                    self._pieces.append(lines)
-                    lines = "".join(self._pieces)
-                    self._pieces.clear()
-                    self._pieces_size = 0
-                self._interpret_all(lines, events)
+                    lines = "".join([*self._pieces, lines])
+                    self._pieces, self._pieces_size = [], 0
+                self._interpret_lines(lines, events)
             if end < len(text):
                 self._pieces.append(text[end:])
                 self._pieces_size += len(text) - end
-                self._limit_size(self._pieces_size)
+                if self._pieces_size > (self._limit if self._block is None else self._block[-1]):
+                    raise SSELimitError(self._limit)
         except Exception as exc:
             self._error = exc
             if not events:
@@ -420,11 +410,8 @@ class SSEParser:
             raise self._error
         if not isinstance(line, str):
             raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
-        if not self._bom_checked:
-            self._bom_checked = True
-            line = line.removeprefix("\ufeff")
         try:
-            return self._interpret(line)
+            return self._interpret(iter((line,)))
         except Exception as exc:
             self._error = exc
             raise
@@ -432,24 +419,20 @@ class SSEParser:
     # Private
 
     def _decode(self, chunk: Chunk) -> str:
-        """Decode by "UTF-8 decode": U+FFFD for what is none; an unfinished character waits for the next chunk."""
-        if isinstance(chunk, str):
-            if self._undecoded:  # text in place of the missing bytes: they will not come
-                self._undecoded, chunk = b"", "\ufffd" + chunk
-            return chunk
-        try:
-            data = self._undecoded + chunk if self._undecoded else chunk
-            text, used = utf_8_decode(data, "replace")
-            if used == len(data):
-                self._undecoded = b""
-                return text
-        except TypeError:
-            raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
-        self._undecoded = bytes(data[used:])
-        return text
+        """The text of a chunk, with LF for every line end, without the byte order mark that may start the stream.
 
-    def _normalise(self, text: str) -> str:
-        """The text with LF for every line end, and without the byte order mark that may start the stream."""
+        By "UTF-8 decode", so with U+FFFD for what is none; an unfinished character waits for the next chunk.
+        """
+        if isinstance(chunk, str):
+            text = "\ufffd" + chunk if self._undecoded else chunk  # the missing bytes will not come
+            self._undecoded = b""
+        else:
+            try:
+                data = self._undecoded + chunk if self._undecoded else chunk
+                text, used = utf_8_decode(data, "replace")
+            except TypeError:
+                raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
+            self._undecoded = bytes(data[used:]) if used < len(data) else b""
         if text and not self._bom_checked:
             self._bom_checked = True
             text = text.removeprefix("\ufeff")
@@ -461,20 +444,29 @@ class SSEParser:
             text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         return text
 
-    def _interpret_all(self, lines: str, events: list[SSEEvent]) -> None:
+    def _interpret_lines(self, lines: str, events: list[SSEEvent]) -> None:
         """Interpret complete lines, each with its LF."""
-        start = 0
-        if self._data_size + len(lines) > self._limit:
-            start = len(lines)  # with a check of every line
-        elif self._in_block:
-            blank = lines.find("\n\n") + 1
-            start = 1 if lines[0] == "\n" else blank + 1 if blank else len(lines)
-        if start:
+        start, last_event_id, draft = 0, self.last_event_id, None
+        if len(lines) > self._limit or self._block is not None:
+            blank = -1 if len(lines) > self._limit else lines.find("\n\n")
+            start = 1 if lines[0] == "\n" and 0 else len(lines) if blank < 0 else blank + 2
             self._interpret_each(lines[:start], events)
+            last_event_id = self.last_event_id
+        while lines.startswith("data: ", start):
+            end = lines.find("\n", start)
+            if not lines.startswith("\n", end + 1):
+                break
+            draft = _Draft()
+            draft.event = "message"
+            draft.data = lines[start + 6 : end]
+            draft.id = last_event_id
+            draft.retry = None
+            draft.__class__ = SSEEvent
+            events.append(draft)
+            start = end + 2
         if start == len(lines):
             return
-        last_event_id = self.last_event_id
-        for id, event, data, other in _BLOCKS(lines, start) if start else _BLOCKS(lines):
+        for id, event, data, other in _BLOCKS(lines, start):
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
@@ -485,7 +477,7 @@ class SSEParser:
                 last_event_id = id
             if "\n" in data:
                 data = data.replace("\ndata: ", "\n")
-            draft: Any = _Draft()
+            draft = _Draft()
             draft.event = event or "message"
             draft.data = data
             draft.id = last_event_id
@@ -495,61 +487,89 @@ class SSEParser:
         self.last_event_id = last_event_id
 
     def _interpret_each(self, lines: str, events: list[SSEEvent]) -> None:
-        for line in lines[:-1].split("\n"):
-            event = self._interpret(line)
-            if event is not None:
-                events.append(event)
+        rest = iter(lines[:-1].split("\n"))
+        while (event := self._interpret(rest)) is not None:
+            events.append(event)
 
-    def _interpret(self, line: str) -> SSEEvent | None:
-        """Interpret one line: a blank one dispatches, any other is a comment or a field."""
-        if not line:
-            return self._dispatch()
-        self._in_block = True
-        self._limit_size(len(line))
-        field, colon, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            self._data.append(value)
-            self._data_size += len(value) + 1
-        elif field == "event":
-            self._event = value
-        elif field == "id":
-            if "\0" not in value:
-                self._id = value
-        elif field == "retry":
-            if value.isascii() and value.isdigit():
-                digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
-                self.retry = self._block_retry = min(int(digits[:11]), MAX_RETRY)
-        elif colon and not field and self._on_comment:
-            self._on_comment(value)
-        return None
+    def _interpret(self, lines: Iterator[Any]) -> SSEEvent | None:
+        """Interpret lines until one dispatches an event; without one, `None`, and the block stays open.
 
-    def _dispatch(self) -> SSEEvent | None:
-        """End the block: "dispatch the event", unless it has no data."""
-        if self._id is not None:
-            self.last_event_id = self._id
-        draft: Any = None
-        if self._data:
-            draft = _Draft()
-            draft.event = self._event or "message"
-            draft.data = "\n".join(self._data)
-            draft.id = self.last_event_id
-            draft.retry = self._block_retry
-            draft.__class__ = SSEEvent
-            self._data.clear()
-            self._data_size = 0
-        self._in_block, self._event, self._id, self._block_retry = False, "", None, None
-        return draft  # type: ignore[no-any-return]
+        A line is text or bytes, with or without its line end; none is taken beyond the one that dispatches.
+        """
+        if not self._bom_checked:
+            lines = self._without_bom(lines)
+        type_, data, id, retry, room = self._block or ("", None, None, None, self._limit)
+        self._block = draft = None
+        try:
+            for line in lines:
+                if type(line) is not str or (line and line[-1] in "\r\n"):
+                    line = _without_end(line)
+                if not line:  # "dispatch the event", unless it has no data
+                    if id is not None:
+                        self.last_event_id = id
+                    if data is not None:
+                        draft = _Draft()
+                        draft.event = type_ or "message"
+                        draft.data = "\n".join(data)
+                        draft.id = self.last_event_id
+                        draft.retry = retry
+                        draft.__class__ = SSEEvent
+                        return draft
+                    type_, id, retry = "", None, None
+                    continue
+                if len(line) > room:
+                    raise SSELimitError(self._limit)
+                value = line.removeprefix("data: ")
+                if value == line:
+                    field, colon, value = line.partition(":")
+                    value = value.removeprefix(" ")
+                    if field == "event":
+                        type_ = value
+                    elif field == "id":
+                        if "\0" not in value:
+                            id = value
+                    elif field == "retry":
+                        if value.isascii() and value.isdigit():
+                            digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
+                            self.retry = retry = min(int(digits[:11]), MAX_RETRY)
+                    elif colon and not field and self._on_comment is not None:
+                        self._on_comment(value)
+                    if field != "data":
+                        continue
+                if data is None:
+                    data = [value]
+                else:
+                    data.append(value)
+                room -= len(value) + 1
+            return None
+        finally:
+            if draft is None:
+                self._block = type_, data, id, retry, room
 
-    def _limit_size(self, size: int) -> None:
-        if size + self._data_size > self._limit:
-            raise SSELimitError(self._limit)
+    def _without_bom(self, lines: Iterator[Any]) -> Iterator[Any]:
+        for line in lines:
+            if not self._bom_checked:
+                self._bom_checked = True
+                if isinstance(line, (str, bytes, bytearray)):
+                    line = line.removeprefix("\ufeff" if isinstance(line, str) else b"\xef\xbb\xbf")  # type: ignore
+            yield line
 
     def _unfinished_data(self) -> str | None:
         """The data of the block that the end of the stream has cut off, as if its last line had ended."""
         field, _, value = "".join(self._pieces).partition(":")
-        data = [*self._data, value.removeprefix(" ")] if field == "data" else self._data
+        data = (self._block and self._block[1]) or []
+        if field == "data":
+            data = [*data, value.removeprefix(" ")]
         return "\n".join(data) if data else None
+
+
+def _without_end(line: str | bytes) -> str:
+    """A line as text, at most one line end taken off."""
+    if isinstance(line, (bytes, bytearray)):
+        line = line.decode("utf-8", "replace")
+    elif not isinstance(line, str):
+        raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
+    return line[: -2 if line[-2:] == "\r\n" else -1] if line[-1:] in ("\n", "\r") else line
 
 
 # === 3. Event sources ================================================================================================
@@ -674,7 +694,7 @@ class _Source(_Events):
         super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
         self._source = lines
         self._iterator = self._iterate(lines)
-        self._accept: Callable[[Any], object] = self._take_line
+        self._chunked = False
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -684,7 +704,7 @@ class _Source(_Events):
         of httpx, `r.iter_content(None)` of requests.
         """
         source = cls(chunks, **options)
-        source._accept = source._take
+        source._chunked = True
         return source
 
     @property
@@ -694,17 +714,6 @@ class _Source(_Events):
 
     def _iterate(self, source: Any) -> Any:
         return iter(source)
-
-    def _take_line(self, line: str | bytes) -> None:
-        if isinstance(line, (bytes, bytearray)):
-            line = line.decode("utf-8", "replace")
-        elif not isinstance(line, str):
-            raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
-        if line[-1:] in ("\n", "\r"):
-            line = line[: -2 if line[-2:] == "\r\n" else -1]
-        event = self._parser.feed_line(line)
-        if event is not None:
-            self._ready.append(event)
 
 
 class EventSource(_Source, _Blocking):
@@ -717,8 +726,21 @@ class EventSource(_Source, _Blocking):
             if hasattr(closable, "close"):
                 closable.close()
 
+    def __next__(self) -> SSEEvent:
+        if self._closed or self._chunked:
+            return super().__next__()
+        try:
+            event = self._parser._interpret(self._iterator)
+        except Exception:
+            self._closed = True
+            raise
+        if event is None:
+            self._closed = True
+            raise StopIteration
+        return event
+
     def _advance(self) -> None:
-        self._accept(next(self._iterator))
+        self._take(next(self._iterator))
 
 
 class AsyncEventSource(_Source, _Async):
@@ -734,7 +756,11 @@ class AsyncEventSource(_Source, _Async):
                 closable.close()
 
     async def _advance(self) -> None:
-        self._accept(await self._iterator.__anext__())
+        item = await self._iterator.__anext__()
+        if self._chunked:
+            self._take(item)
+        elif (event := self._parser._interpret(iter((item,)))) is not None:
+            self._ready.append(event)
 
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
