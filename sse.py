@@ -361,6 +361,8 @@ class SSEParser:
         self.retry: int | None = None
         self._limit = float("inf") if max_event_size is None else max_event_size
         self._on_comment = on_comment
+        # Of a block: the event type, data, the list of its lines if there are several, ID, `retry`, room in characters
+        self._no_block: Any = "", None, None, None, None, self._limit
         self.reset()
 
     def reset(self) -> None:
@@ -371,7 +373,7 @@ class SSEParser:
         self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
         self._pieces: list[str] = []  # of a line that has not ended
         self._pieces_size = 0  # characters in them
-        self._block: Any = None  # the open one: event type, data lines, ID, `retry`, and room for so many characters
+        self._block = self._no_block
 
     def feed(self, chunk: Chunk) -> list[SSEEvent]:
         """Take the next slice of the stream, bytes or text, and return the events that it completes.
@@ -396,7 +398,7 @@ class SSEParser:
             if end < len(text):
                 self._pieces.append(text[end:])
                 self._pieces_size += len(text) - end
-                if self._pieces_size > (self._limit if self._block is None else self._block[-1]):
+                if self._pieces_size > self._block[-1]:
                     raise SSELimitError(self._limit)
         except Exception as exc:
             self._error = exc
@@ -411,7 +413,7 @@ class SSEParser:
         if not isinstance(line, str):
             raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
         try:
-            return self._interpret(iter((line,)))
+            return next(iter([*self._interpret((line,))]), None)
         except Exception as exc:
             self._error = exc
             raise
@@ -447,10 +449,10 @@ class SSEParser:
     def _interpret_lines(self, lines: str, events: list[SSEEvent]) -> None:
         """Interpret complete lines, each with its LF."""
         start, last_event_id, draft = 0, self.last_event_id, None
-        if len(lines) > self._limit or self._block is not None:
+        if len(lines) > self._limit or self._block != self._no_block:
             blank = -1 if len(lines) > self._limit else lines.find("\n\n")
             start = 1 if lines[0] == "\n" and 0 else len(lines) if blank < 0 else blank + 2
-            self._interpret_each(lines[:start], events)
+            events.extend(self._interpret(lines[: start - 1].split("\n")))
             last_event_id = self.last_event_id
         while lines.startswith("data: ", start):
             end = lines.find("\n", start)
@@ -470,7 +472,7 @@ class SSEParser:
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
-                    self._interpret_each(other, events)
+                    events.extend(self._interpret(other[:-1].split("\n")))
                     last_event_id = self.last_event_id
                 continue
             if id:
@@ -486,90 +488,80 @@ class SSEParser:
             events.append(draft)
         self.last_event_id = last_event_id
 
-    def _interpret_each(self, lines: str, events: list[SSEEvent]) -> None:
-        rest = iter(lines[:-1].split("\n"))
-        while (event := self._interpret(rest)) is not None:
-            events.append(event)
+    def _interpret(self, lines: Iterable[Any]) -> Iterator[SSEEvent]:
+        """Interpret lines; those of an open block wait for the next call.
 
-    def _interpret(self, lines: Iterator[Any]) -> SSEEvent | None:
-        """Interpret lines until one dispatches an event; without one, `None`, and the block stays open.
-
-        A line is text or bytes, with or without its line end; none is taken beyond the one that dispatches.
+        A line is text or bytes, with or without its line end; none is taken before the event of the last is asked for.
         """
+        lines = iter(lines)
         if not self._bom_checked:
-            lines = self._without_bom(lines)
-        type_, data, id, retry, room = self._block or ("", None, None, None, self._limit)
-        self._block = draft = None
-        try:
-            for line in lines:
-                if type(line) is not str or (line and line[-1] in "\r\n"):
-                    line = _without_end(line)
-                if not line:  # "dispatch the event", unless it has no data
-                    if id is not None:
-                        self.last_event_id = id
-                    if data is not None:
-                        draft = _Draft()
-                        draft.event = type_ or "message"
-                        draft.data = "\n".join(data)
-                        draft.id = self.last_event_id
-                        draft.retry = retry
-                        draft.__class__ = SSEEvent
-                        return draft
-                    type_, id, retry = "", None, None
-                    continue
-                if len(line) > room:
-                    raise SSELimitError(self._limit)
-                value = line.removeprefix("data: ")
-                if value == line:
-                    field, colon, value = line.partition(":")
-                    value = value.removeprefix(" ")
-                    if field == "event":
-                        type_ = value
-                    elif field == "id":
-                        if "\0" not in value:
-                            id = value
-                    elif field == "retry":
-                        if value.isascii() and value.isdigit():
-                            digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
-                            self.retry = retry = min(int(digits[:11]), MAX_RETRY)
-                    elif colon and not field and self._on_comment is not None:
-                        self._on_comment(value)
-                    if field != "data":
-                        continue
-                if data is None:
-                    data = [value]
-                else:
-                    data.append(value)
-                room -= len(value) + 1
-            return None
-        finally:
-            if draft is None:
-                self._block = type_, data, id, retry, room
-
-    def _without_bom(self, lines: Iterator[Any]) -> Iterator[Any]:
-        for line in lines:
-            if not self._bom_checked:
+            for line in lines:  # the first one only
                 self._bom_checked = True
-                if isinstance(line, (str, bytes, bytearray)):
-                    line = line.removeprefix("\ufeff" if isinstance(line, str) else b"\xef\xbb\xbf")  # type: ignore
-            yield line
+                yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                break
+        type_, data, more, id, retry, room = self._block
+        for line in lines:
+            if type(line) is not str:
+                line = _text(line)
+            line = line.removesuffix("\n").removesuffix("\r")
+            if not line:  # "dispatch the event", unless it has no data
+                if id is not None:
+                    self.last_event_id = id
+                if data is not None:
+                    draft: Any = _Draft()
+                    draft.event = type_ or "message"
+                    draft.data = data if more is None else "\n".join(more)
+                    draft.id = self.last_event_id
+                    draft.retry = retry
+                    draft.__class__ = SSEEvent
+                    yield draft
+                    data, more, room = None, None, self._limit
+                type_, id, retry = "", None, None
+                continue
+            if len(line) > room:
+                raise SSELimitError(self._limit)
+            value = line.removeprefix("data: ")
+            if value == line:
+                field, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if field == "event":
+                    type_ = value
+                elif field == "id":
+                    if "\0" not in value:
+                        id = value
+                elif field == "retry":
+                    if value.isascii() and value.isdigit():
+                        digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
+                        self.retry = retry = min(int(digits[:11]), MAX_RETRY)
+                elif not field and self._on_comment is not None:
+                    self._on_comment(value)
+                if field != "data":
+                    continue
+            if data is None:
+                data = value
+            elif more is None:
+                more = [data, value]
+            else:
+                more.append(value)
+            room -= len(value) + 1
+        self._block = type_, data, more, id, retry, room
 
     def _unfinished_data(self) -> str | None:
         """The data of the block that the end of the stream has cut off, as if its last line had ended."""
         field, _, value = "".join(self._pieces).partition(":")
-        data = (self._block and self._block[1]) or []
+        _, data, more, *_ = self._block
+        more = more or [data] * (data is not None)
         if field == "data":
-            data = [*data, value.removeprefix(" ")]
-        return "\n".join(data) if data else None
+            more = [*more, value.removeprefix(" ")]
+        return "\n".join(more) if more else None
 
 
-def _without_end(line: str | bytes) -> str:
-    """A line as text, at most one line end taken off."""
+def _text(line: Any) -> str:
+    if isinstance(line, str):
+        return line
     if isinstance(line, (bytes, bytearray)):
-        line = line.decode("utf-8", "replace")
-    elif not isinstance(line, str):
-        raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
-    return line[: -2 if line[-2:] == "\r\n" else -1] if line[-1:] in ("\n", "\r") else line
+        return line.decode("utf-8", "replace")
+    raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
 
 
 # === 3. Event sources ================================================================================================
@@ -695,6 +687,8 @@ class _Source(_Events):
         self._source = lines
         self._iterator = self._iterate(lines)
         self._chunked = False
+        self._of_lines: Iterable[SSEEvent] = self._parser._interpret(self._iterator)
+        self._ended = isinstance(self, EventSource)
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -704,7 +698,7 @@ class _Source(_Events):
         of httpx, `r.iter_content(None)` of requests.
         """
         source = cls(chunks, **options)
-        source._chunked = True
+        source._chunked, source._of_lines, source._ended = True, (), False
         return source
 
     @property
@@ -721,23 +715,15 @@ class EventSource(_Source, _Blocking):
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed = True
+        self._closed, self._of_lines = True, ()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "close"):
                 closable.close()
 
     def __next__(self) -> SSEEvent:
-        if self._closed or self._chunked:
-            return super().__next__()
-        try:
-            event = self._parser._interpret(self._iterator)
-        except Exception:
-            self._closed = True
-            raise
-        if event is None:
-            self._closed = True
-            raise StopIteration
-        return event
+        for event in self._of_lines:
+            return event
+        return super().__next__()
 
     def _advance(self) -> None:
         self._take(next(self._iterator))
@@ -759,8 +745,8 @@ class AsyncEventSource(_Source, _Async):
         item = await self._iterator.__anext__()
         if self._chunked:
             self._take(item)
-        elif (event := self._parser._interpret(iter((item,)))) is not None:
-            self._ready.append(event)
+        else:
+            self._ready.extend(self._parser._interpret((item,)))
 
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
