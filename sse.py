@@ -368,6 +368,7 @@ class SSEParser:
     def reset(self) -> None:
         """Begin a new connection: drop partial input and the current block, look for a BOM; keep ID and `retry`."""
         self._error: Exception | None = None  # raised by every call from now on
+        self._clean = False  # nothing waits: no error, no part of a character, of a line, of a block, no LF to skip
         self._undecoded = b""  # the first bytes of a character
         self._bom_checked = False
         self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
@@ -385,22 +386,24 @@ class SSEParser:
         """
         if self._error is not None:
             raise self._error
-        text = self._decode(chunk)
+        if self._clean and type(chunk) is bytes:
+            try:
+                text = chunk.decode()
+            except UnicodeDecodeError:
+                text = self._decode(chunk)
+        else:
+            text = self._decode(chunk)
+        if "\r" in text:
+            self._skip_lf = text[-1] == "\r"
+            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         events: list[SSEEvent] = []
         try:
-            end = text.rfind("\n") + 1
-            if end:
-                lines = text[:end]
-                if self._pieces:
-                    lines = "".join([*self._pieces, lines])
-                    self._pieces, self._pieces_size = [], 0
-                self._interpret_lines(lines, events)
-            if end < len(text):
-                self._pieces.append(text[end:])
-                self._pieces_size += len(text) - end
-                if self._pieces_size > self._block[-1]:
-                    raise SSELimitError(self._limit)
+            if self._clean and text.endswith("\n\n") and len(text) <= self._limit and not self._skip_lf:
+                self._dispatch_blocks(text, events)
+            else:
+                self._collect(text, events)
         except Exception as exc:
+            self._clean = False
             self._error = exc
             if not events:
                 raise
@@ -412,6 +415,7 @@ class SSEParser:
             raise self._error
         if not isinstance(line, str):
             raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
+        self._clean = False
         try:
             return next(iter([*self._interpret((line,))]), None)
         except Exception as exc:
@@ -441,34 +445,50 @@ class SSEParser:
         if text and self._skip_lf:
             self._skip_lf = False
             text = text.removeprefix("\n")
-        if "\r" in text:
-            self._skip_lf = text[-1] == "\r"
-            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         return text
 
-    def _interpret_lines(self, lines: str, events: list[SSEEvent]) -> None:
-        """Interpret complete lines, each with its LF."""
-        start, last_event_id, draft = 0, self.last_event_id, None
-        if len(lines) > self._limit or self._block != self._no_block:
-            blank = -1 if len(lines) > self._limit else lines.find("\n\n")
-            start = 1 if lines[0] == "\n" and 0 else len(lines) if blank < 0 else blank + 2
-            events.extend(self._interpret(lines[: start - 1].split("\n")))
-            last_event_id = self.last_event_id
-        while lines.startswith("data: ", start):
-            end = lines.find("\n", start)
-            if not lines.startswith("\n", end + 1):
-                break
-            draft = _Draft()
+    def _collect(self, text: str, events: list[SSEEvent]) -> None:
+        """Interpret the complete lines of a text that begins and ends anywhere; keep the rest."""
+        end = text.rfind("\n") + 1
+        if end:
+            lines = text[:end]
+            if self._pieces:
+                lines = "".join([*self._pieces, lines])
+                self._pieces, self._pieces_size = [], 0
+            if len(lines) > self._block[-1]:
+                start = len(lines)  # with a check of every line
+            elif self._block == self._no_block:
+                start = 0
+            else:
+                start = lines.find("\n\n") + 2
+                if start < 2:
+                    start = len(lines)
+            if start:
+                events.extend(self._interpret(lines[: start - 1].split("\n")))
+            if start < len(lines):
+                self._dispatch_blocks(lines[start:], events)
+        if end < len(text):
+            self._pieces.append(text[end:])
+            self._pieces_size += len(text) - end
+            if self._pieces_size > self._block[-1]:
+                raise SSELimitError(self._limit)
+        waits = self._pieces or self._undecoded or self._skip_lf or not self._bom_checked
+        self._clean = not waits and self._block == self._no_block
+
+    def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
+        """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
+        only = lines.removeprefix("data: ").removesuffix("\n\n")
+        if len(only) == len(lines) - 8 and "\n" not in only:  # one line of data, one blank line
+            draft: Any = _Draft()
             draft.event = "message"
-            draft.data = lines[start + 6 : end]
-            draft.id = last_event_id
+            draft.data = only
+            draft.id = self.last_event_id
             draft.retry = None
             draft.__class__ = SSEEvent
             events.append(draft)
-            start = end + 2
-        if start == len(lines):
             return
-        for id, event, data, other in _BLOCKS(lines, start):
+        last_event_id = self.last_event_id
+        for id, event, data, other in _BLOCKS(lines):
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
@@ -498,12 +518,15 @@ class SSEParser:
             for line in lines:  # the first one only
                 self._bom_checked = True
                 yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                if not isinstance(line, str):
+                    lines = map(_text, lines)  # one call for each, instead of an exception
                 break
         type_, data, more, id, retry, room = self._block
         for line in lines:
-            if type(line) is not str:
-                line = _text(line)
-            line = line.removesuffix("\n").removesuffix("\r")
+            try:
+                line = line.removesuffix("\n").removesuffix("\r")
+            except (AttributeError, TypeError):  # no text, perhaps bytes
+                line = _text(line).removesuffix("\n").removesuffix("\r")
             if not line:  # "dispatch the event", unless it has no data
                 if id is not None:
                     self.last_event_id = id
