@@ -384,21 +384,22 @@ class SSEParser:
                 events before it: with the next call if there are any, and with every call until `reset()`.
             TypeError: `chunk` is neither bytes nor text.
         """
-        if self._error is not None:
-            raise self._error
         if self._clean and type(chunk) is bytes:
             try:
                 text = chunk.decode()
             except UnicodeDecodeError:
                 text = self._decode(chunk)
+        elif self._error is not None:
+            raise self._error
         else:
             text = self._decode(chunk)
         if "\r" in text:
             self._skip_lf = text[-1] == "\r"
+            self._clean = self._clean and not self._skip_lf
             text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         events: list[SSEEvent] = []
         try:
-            if self._clean and text.endswith("\n\n") and len(text) <= self._limit and not self._skip_lf:
+            if self._clean and text.endswith("\n\n") and len(text) <= self._limit:
                 self._dispatch_blocks(text, events)
             else:
                 self._collect(text, events)
@@ -477,11 +478,10 @@ class SSEParser:
 
     def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
         """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
-        only = lines.removeprefix("data: ").removesuffix("\n\n")
-        if len(only) == len(lines) - 8 and "\n" not in only:  # one line of data, one blank line
+        if lines.startswith("data: ") and lines.find("\n") == len(lines) - 2:  # one line of data, one blank line
             draft: Any = _Draft()
             draft.event = "message"
-            draft.data = only
+            draft.data = lines[6:-2]
             draft.id = self.last_event_id
             draft.retry = None
             draft.__class__ = SSEEvent
@@ -707,11 +707,9 @@ class _Source(_Events):
         At most one line end is taken off each line; lines are not split again.
         """
         super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
+        self._chunked = False
         self._source = lines
         self._iterator = self._iterate(lines)
-        self._chunked = False
-        self._of_lines: Iterable[SSEEvent] = self._parser._interpret(self._iterator)
-        self._ended = isinstance(self, EventSource)
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -721,7 +719,7 @@ class _Source(_Events):
         of httpx, `r.iter_content(None)` of requests.
         """
         source = cls(chunks, **options)
-        source._chunked, source._of_lines, source._ended = True, (), False
+        source._chunked = True
         return source
 
     @property
@@ -730,25 +728,33 @@ class _Source(_Events):
         return self._parser.retry
 
     def _iterate(self, source: Any) -> Any:
-        return iter(source)
+        raise NotImplementedError
 
 
 class EventSource(_Source, _Blocking):
     """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
 
+    def __next__(self) -> SSEEvent:
+        if not (self._chunked or self._closed):
+            for event in self._events:
+                return event
+        return super().__next__()
+
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed, self._of_lines = True, ()
+        self._closed = True
         for closable in (self._iterator, self._source):
             if hasattr(closable, "close"):
                 closable.close()
 
-    def __next__(self) -> SSEEvent:
-        for event in self._of_lines:
-            return event
-        return super().__next__()
+    def _iterate(self, source: Any) -> Any:
+        iterator = iter(source)
+        self._events = self._parser._interpret(iterator)
+        return iterator
 
     def _advance(self) -> None:
+        if not self._chunked:  # and so at the end of the lines
+            raise StopIteration
         self._take(next(self._iterator))
 
 
@@ -764,15 +770,15 @@ class AsyncEventSource(_Source, _Async):
             elif hasattr(closable, "close"):
                 closable.close()
 
+    def _iterate(self, source: Any) -> Any:
+        return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
+
     async def _advance(self) -> None:
         item = await self._iterator.__anext__()
         if self._chunked:
             self._take(item)
         else:
             self._ready.extend(self._parser._interpret((item,)))
-
-    def _iterate(self, source: Any) -> Any:
-        return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
