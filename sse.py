@@ -315,11 +315,11 @@ def _reason(cause: BaseException | None, url: str) -> str:
 
 # === 2. Parser =======================================================================================================
 #
-# Bytes become text, every line end becomes LF. From there two ways lead to an event: blocks of the common shape are
-# cut out by one regular expression for the whole chunk, everything else goes line by line through `_interpret`, where
-# each rule of "Interpreting an event stream" stands once. The expression takes a block only if its lines would give
-# the same event. A line that has not ended waits in a list of pieces, joined once when the end has come: the cost is
-# linear however the stream is sliced.
+# Bytes become text, every line end becomes LF. From there every line goes through `_interpret`, where each rule of
+# "Interpreting an event stream" stands once; event sources call it too. It keeps the block in local variables, from
+# the first line to the blank one. Whole blocks of the common shape are cut out of a chunk by `_dispatch_blocks`
+# instead, three times as fast, and only if their lines would give the same event. A line that has not ended waits in
+# a list of pieces, joined once when the end has come: the cost is linear however the stream is sliced.
 
 _BLOCK = r"""
     (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
@@ -361,22 +361,20 @@ class SSEParser:
         self.retry: int | None = None
         self._limit = float("inf") if max_event_size is None else max_event_size
         self._on_comment = on_comment
+        # Of a block: the event type, data, the list of its lines if there are several, ID, `retry`, room in characters
+        self._no_block: Any = "", None, None, None, None, self._limit
         self.reset()
 
     def reset(self) -> None:
         """Begin a new connection: drop partial input and the current block, look for a BOM; keep ID and `retry`."""
         self._error: Exception | None = None  # raised by every call from now on
+        self._clean = False  # nothing waits: no error, no part of a character, of a line, of a block, no LF to skip
         self._undecoded = b""  # the first bytes of a character
         self._bom_checked = False
         self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
         self._pieces: list[str] = []  # of a line that has not ended
         self._pieces_size = 0  # characters in them
-        self._in_block = False  # a line has come since the last blank one
-        self._event = ""
-        self._data: list[str] = []
-        self._data_size = 0  # characters in it, with one line end for each line
-        self._id: str | None = None
-        self._block_retry: int | None = None
+        self._block = self._no_block
 
     def feed(self, chunk: Chunk) -> list[SSEEvent]:
         """Take the next slice of the stream, bytes or text, and return the events that it completes.
@@ -386,29 +384,27 @@ class SSEParser:
                 events before it: with the next call if there are any, and with every call until `reset()`.
             TypeError: `chunk` is neither bytes nor text.
         """
-        if self._error is not None:
+        if self._clean and type(chunk) is bytes:
+            try:
+                text = chunk.decode()
+            except UnicodeDecodeError:
+                text = self._decode(chunk)
+        elif self._error is not None:
             raise self._error
-        text = self._decode(chunk)
-        if not text:
-            return []
-        if self._skip_lf or not self._bom_checked or "\r" in text:
-            text = self._normalise(text)
+        else:
+            text = self._decode(chunk)
+        if "\r" in text:
+            self._skip_lf = text[-1] == "\r"
+            self._clean = self._clean and not self._skip_lf
+            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         events: list[SSEEvent] = []
         try:
-            end = text.rfind("\n") + 1
-            if end:
-                lines = text if end == len(text) else text[:end]
-                if self._pieces:
-                    self._pieces.append(lines)
-                    lines = "".join(self._pieces)
-                    self._pieces.clear()
-                    self._pieces_size = 0
-                self._interpret_all(lines, events)
-            if end < len(text):
-                self._pieces.append(text[end:])
-                self._pieces_size += len(text) - end
-                self._limit_size(self._pieces_size)
+            if self._clean and text.endswith("\n\n") and len(text) <= self._limit:
+                self._dispatch_blocks(text, events)
+            else:
+                self._collect(text, events)
         except Exception as exc:
+            self._clean = False
             self._error = exc
             if not events:
                 raise
@@ -420,11 +416,9 @@ class SSEParser:
             raise self._error
         if not isinstance(line, str):
             raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
-        if not self._bom_checked:
-            self._bom_checked = True
-            line = line.removeprefix("\ufeff")
+        self._clean = False
         try:
-            return self._interpret(line)
+            return next(iter([*self._interpret((line,))]), None)
         except Exception as exc:
             self._error = exc
             raise
@@ -432,60 +426,80 @@ class SSEParser:
     # Private
 
     def _decode(self, chunk: Chunk) -> str:
-        """Decode by "UTF-8 decode": U+FFFD for what is none; an unfinished character waits for the next chunk."""
-        if isinstance(chunk, str):
-            if self._undecoded:  # text in place of the missing bytes: they will not come
-                self._undecoded, chunk = b"", "\ufffd" + chunk
-            return chunk
-        try:
-            data = self._undecoded + chunk if self._undecoded else chunk
-            text, used = utf_8_decode(data, "replace")
-            if used == len(data):
-                self._undecoded = b""
-                return text
-        except TypeError:
-            raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
-        self._undecoded = bytes(data[used:])
-        return text
+        """The text of a chunk, with LF for every line end, without the byte order mark that may start the stream.
 
-    def _normalise(self, text: str) -> str:
-        """The text with LF for every line end, and without the byte order mark that may start the stream."""
+        By "UTF-8 decode", so with U+FFFD for what is none; an unfinished character waits for the next chunk.
+        """
+        if isinstance(chunk, str):
+            text = "\ufffd" + chunk if self._undecoded else chunk  # the missing bytes will not come
+            self._undecoded = b""
+        else:
+            try:
+                data = self._undecoded + chunk if self._undecoded else chunk
+                text, used = utf_8_decode(data, "replace")
+            except TypeError:
+                raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
+            self._undecoded = bytes(data[used:]) if used < len(data) else b""
         if text and not self._bom_checked:
             self._bom_checked = True
             text = text.removeprefix("\ufeff")
         if text and self._skip_lf:
             self._skip_lf = False
             text = text.removeprefix("\n")
-        if "\r" in text:
-            self._skip_lf = text[-1] == "\r"
-            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         return text
 
-    def _interpret_all(self, lines: str, events: list[SSEEvent]) -> None:
-        """Interpret complete lines, each with its LF."""
-        start = 0
-        if self._data_size + len(lines) > self._limit:
-            start = len(lines)  # with a check of every line
-        elif self._in_block:
-            blank = lines.find("\n\n") + 1
-            start = 1 if lines[0] == "\n" else blank + 1 if blank else len(lines)
-        if start:
-            self._interpret_each(lines[:start], events)
-        if start == len(lines):
+    def _collect(self, text: str, events: list[SSEEvent]) -> None:
+        """Interpret the complete lines of a text that begins and ends anywhere; keep the rest."""
+        end = text.rfind("\n") + 1
+        if end:
+            lines = text[:end]
+            if self._pieces:
+                lines = "".join([*self._pieces, lines])
+                self._pieces, self._pieces_size = [], 0
+            if len(lines) > self._block[-1]:
+                start = len(lines)  # with a check of every line
+            elif self._block == self._no_block:
+                start = 0
+            else:
+                start = lines.find("\n\n") + 2
+                if start < 2:
+                    start = len(lines)
+            if start:
+                events.extend(self._interpret(lines[: start - 1].split("\n")))
+            if start < len(lines):
+                self._dispatch_blocks(lines[start:], events)
+        if end < len(text):
+            self._pieces.append(text[end:])
+            self._pieces_size += len(text) - end
+            if self._pieces_size > self._block[-1]:
+                raise SSELimitError(self._limit)
+        waits = self._pieces or self._undecoded or self._skip_lf or not self._bom_checked
+        self._clean = not waits and self._block == self._no_block
+
+    def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
+        """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
+        if lines.startswith("data: ") and lines.find("\n") == len(lines) - 2:  # one line of data, one blank line
+            draft: Any = _Draft()
+            draft.event = "message"
+            draft.data = lines[6:-2]
+            draft.id = self.last_event_id
+            draft.retry = None
+            draft.__class__ = SSEEvent
+            events.append(draft)
             return
         last_event_id = self.last_event_id
-        for id, event, data, other in _BLOCKS(lines, start) if start else _BLOCKS(lines):
+        for id, event, data, other in _BLOCKS(lines):
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
-                    self._interpret_each(other, events)
+                    events.extend(self._interpret(other[:-1].split("\n")))
                     last_event_id = self.last_event_id
                 continue
             if id:
                 last_event_id = id
             if "\n" in data:
                 data = data.replace("\ndata: ", "\n")
-            draft: Any = _Draft()
+            draft = _Draft()
             draft.event = event or "message"
             draft.data = data
             draft.id = last_event_id
@@ -494,62 +508,83 @@ class SSEParser:
             events.append(draft)
         self.last_event_id = last_event_id
 
-    def _interpret_each(self, lines: str, events: list[SSEEvent]) -> None:
-        for line in lines[:-1].split("\n"):
-            event = self._interpret(line)
-            if event is not None:
-                events.append(event)
+    def _interpret(self, lines: Iterable[Any]) -> Iterator[SSEEvent]:
+        """Interpret lines; those of an open block wait for the next call.
 
-    def _interpret(self, line: str) -> SSEEvent | None:
-        """Interpret one line: a blank one dispatches, any other is a comment or a field."""
-        if not line:
-            return self._dispatch()
-        self._in_block = True
-        self._limit_size(len(line))
-        field, colon, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            self._data.append(value)
-            self._data_size += len(value) + 1
-        elif field == "event":
-            self._event = value
-        elif field == "id":
-            if "\0" not in value:
-                self._id = value
-        elif field == "retry":
-            if value.isascii() and value.isdigit():
-                digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
-                self.retry = self._block_retry = min(int(digits[:11]), MAX_RETRY)
-        elif colon and not field and self._on_comment:
-            self._on_comment(value)
-        return None
-
-    def _dispatch(self) -> SSEEvent | None:
-        """End the block: "dispatch the event", unless it has no data."""
-        if self._id is not None:
-            self.last_event_id = self._id
-        draft: Any = None
-        if self._data:
-            draft = _Draft()
-            draft.event = self._event or "message"
-            draft.data = "\n".join(self._data)
-            draft.id = self.last_event_id
-            draft.retry = self._block_retry
-            draft.__class__ = SSEEvent
-            self._data.clear()
-            self._data_size = 0
-        self._in_block, self._event, self._id, self._block_retry = False, "", None, None
-        return draft  # type: ignore[no-any-return]
-
-    def _limit_size(self, size: int) -> None:
-        if size + self._data_size > self._limit:
-            raise SSELimitError(self._limit)
+        A line is text or bytes, with or without its line end; none is taken before the event of the last is asked for.
+        """
+        lines = iter(lines)
+        if not self._bom_checked:
+            for line in lines:  # the first one only
+                self._bom_checked = True
+                yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                if not isinstance(line, str):
+                    lines = map(_text, lines)  # one call for each, instead of an exception
+                break
+        type_, data, more, id, retry, room = self._block
+        for line in lines:
+            try:
+                line = line.removesuffix("\n").removesuffix("\r")
+            except (AttributeError, TypeError):  # no text, perhaps bytes
+                line = _text(line).removesuffix("\n").removesuffix("\r")
+            if not line:  # "dispatch the event", unless it has no data
+                if id is not None:
+                    self.last_event_id = id
+                if data is not None:
+                    draft: Any = _Draft()
+                    draft.event = type_ or "message"
+                    draft.data = data if more is None else "\n".join(more)
+                    draft.id = self.last_event_id
+                    draft.retry = retry
+                    draft.__class__ = SSEEvent
+                    yield draft
+                    data, more, room = None, None, self._limit
+                type_, id, retry = "", None, None
+                continue
+            if len(line) > room:
+                raise SSELimitError(self._limit)
+            value = line.removeprefix("data: ")
+            if value == line:
+                field, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if field == "event":
+                    type_ = value
+                elif field == "id":
+                    if "\0" not in value:
+                        id = value
+                elif field == "retry":
+                    if value.isascii() and value.isdigit():
+                        digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
+                        self.retry = retry = min(int(digits[:11]), MAX_RETRY)
+                elif not field and self._on_comment is not None:
+                    self._on_comment(value)
+                if field != "data":
+                    continue
+            if data is None:
+                data = value
+            elif more is None:
+                more = [data, value]
+            else:
+                more.append(value)
+            room -= len(value) + 1
+        self._block = type_, data, more, id, retry, room
 
     def _unfinished_data(self) -> str | None:
         """The data of the block that the end of the stream has cut off, as if its last line had ended."""
         field, _, value = "".join(self._pieces).partition(":")
-        data = [*self._data, value.removeprefix(" ")] if field == "data" else self._data
-        return "\n".join(data) if data else None
+        _, data, more, *_ = self._block
+        more = more or [data] * (data is not None)
+        if field == "data":
+            more = [*more, value.removeprefix(" ")]
+        return "\n".join(more) if more else None
+
+
+def _text(line: Any) -> str:
+    if isinstance(line, str):
+        return line
+    if isinstance(line, (bytes, bytearray)):
+        return line.decode("utf-8", "replace")
+    raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
 
 
 # === 3. Event sources ================================================================================================
@@ -672,9 +707,9 @@ class _Source(_Events):
         At most one line end is taken off each line; lines are not split again.
         """
         super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
+        self._chunked = False
         self._source = lines
         self._iterator = self._iterate(lines)
-        self._accept: Callable[[Any], object] = self._take_line
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -684,7 +719,7 @@ class _Source(_Events):
         of httpx, `r.iter_content(None)` of requests.
         """
         source = cls(chunks, **options)
-        source._accept = source._take
+        source._chunked = True
         return source
 
     @property
@@ -693,22 +728,17 @@ class _Source(_Events):
         return self._parser.retry
 
     def _iterate(self, source: Any) -> Any:
-        return iter(source)
-
-    def _take_line(self, line: str | bytes) -> None:
-        if isinstance(line, (bytes, bytearray)):
-            line = line.decode("utf-8", "replace")
-        elif not isinstance(line, str):
-            raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
-        if line[-1:] in ("\n", "\r"):
-            line = line[: -2 if line[-2:] == "\r\n" else -1]
-        event = self._parser.feed_line(line)
-        if event is not None:
-            self._ready.append(event)
+        raise NotImplementedError
 
 
 class EventSource(_Source, _Blocking):
     """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
+
+    def __next__(self) -> SSEEvent:
+        if not (self._chunked or self._closed):
+            for event in self._events:
+                return event
+        return super().__next__()
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
@@ -717,8 +747,15 @@ class EventSource(_Source, _Blocking):
             if hasattr(closable, "close"):
                 closable.close()
 
+    def _iterate(self, source: Any) -> Any:
+        iterator = iter(source)
+        self._events = self._parser._interpret(iterator)
+        return iterator
+
     def _advance(self) -> None:
-        self._accept(next(self._iterator))
+        if not self._chunked:  # and so at the end of the lines
+            raise StopIteration
+        self._take(next(self._iterator))
 
 
 class AsyncEventSource(_Source, _Async):
@@ -733,11 +770,15 @@ class AsyncEventSource(_Source, _Async):
             elif hasattr(closable, "close"):
                 closable.close()
 
-    async def _advance(self) -> None:
-        self._accept(await self._iterator.__anext__())
-
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
+
+    async def _advance(self) -> None:
+        item = await self._iterator.__anext__()
+        if self._chunked:
+            self._take(item)
+        else:
+            self._ready.extend(self._parser._interpret((item,)))
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
