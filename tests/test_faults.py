@@ -574,7 +574,7 @@ async def test_cancelled_again_and_again_loses_nothing(async_driver: Any) -> Non
 
 @pytest.mark.xfail(reason="a second cancellation skips the closing of what has just been connected")
 async def test_connection_that_is_given_up_twice_is_closed(leaks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelled, and cancelled again before that has come through: the connection that was just made is not forgotten."""
+    """Cancelled, and again before that has come through: the connection that was just made is not forgotten."""
     connect, connected = httpclient._async_connect, asyncio.Event()
 
     async def unstoppable(route: Any) -> Any:
