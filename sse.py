@@ -517,16 +517,16 @@ class SSEParser:
         if not self._bom_checked:
             for line in lines:  # the first one only
                 self._bom_checked = True
-                yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                yield from self._interpret((_as_text(line).removeprefix("\ufeff"),))
                 if not isinstance(line, str):
-                    lines = map(_text, lines)  # one call for each, instead of an exception
+                    lines = map(_as_text, lines)  # one call for each, instead of an exception
                 break
         type_, data, more, id, retry, room = self._block
         for line in lines:
             try:
                 line = line.removesuffix("\n").removesuffix("\r")
             except (AttributeError, TypeError):  # no text, perhaps bytes
-                line = _text(line).removesuffix("\n").removesuffix("\r")
+                line = _as_text(line).removesuffix("\n").removesuffix("\r")
             if not line:  # "dispatch the event", unless it has no data
                 if id is not None:
                     self.last_event_id = id
@@ -579,7 +579,7 @@ class SSEParser:
         return "\n".join(more) if more else None
 
 
-def _text(line: Any) -> str:
+def _as_text(line: Any) -> str:
     if isinstance(line, str):
         return line
     if isinstance(line, (bytes, bytearray)):
@@ -1111,6 +1111,8 @@ class _Client(_Events):
                 return
         try:
             self._lost(cause)
+        except (StopIteration, StopAsyncIteration) as exc:  # which would end the consumer's loop
+            self._failure = RuntimeError(f"a callback or the transport raised {type(exc).__name__}")
         except Exception as exc:
             self._failure = exc  # for the next step: to hang up comes first, and can be cancelled
         await self._hang_up()
@@ -1123,8 +1125,6 @@ class _Client(_Events):
         request = self._request(await self._result(headers))
         try:
             response = self.response = await self._result(self._transport(request, self._timeout))
-        except (StopIteration, StopAsyncIteration) as exc:  # which would end the consumer's loop
-            raise RuntimeError(f"the transport raised {type(exc).__name__}") from exc
         except Exception as exc:
             return exc
         return self._refusal(response, await self._error_body()) if self._is_refused(response) else None

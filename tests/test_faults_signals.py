@@ -22,6 +22,8 @@ import pytest
 import sse
 from server import CHUNKED, HOLD, RAW, SSE, WITHIN, BlackHole, ScriptServer, chunk, event, head
 
+AT_ONCE = 5.0
+"""Seconds for what would take a minute if it were not at once; the machine may be busy."""
 FILES = Path(sse.__file__).resolve().parent
 PRELUDE = """
 import asyncio, gc, json, logging, os, signal, socket, sys, threading
@@ -64,7 +66,7 @@ class Child:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.out, self.err = self.process.stdout, self.process.stderr
-        self.timer = threading.Timer(2 * WITHIN, self.process.kill)
+        self.timer = threading.Timer(4 * WITHIN, self.process.kill)
         self.timer.start()
 
     def __enter__(self) -> Child:
@@ -201,7 +203,7 @@ def test_ctrl_c_in_every_state(twin: str, leaks: None) -> None:
             start = time.monotonic()
             child.gets(signal.SIGINT)
             child.hears("interrupted", 0)
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < AT_ONCE
         child.ends(0)
 
 
@@ -283,7 +285,7 @@ def test_close_from_a_signal_handler_in_every_state(program: str, leaks: None) -
             start = time.monotonic()
             child.gets(signal.SIGTERM)
             child.hears("closed", 0)
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < AT_ONCE
         child.ends(0)
 
 
