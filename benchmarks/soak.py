@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import os
 import random
 import re
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -312,6 +314,8 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
     """Run the clients and return their accounts, the samples, and what went wrong beside them."""
     wrong: list[str] = []
     sys.unraisablehook = lambda args: wrong.append(f"unraisable: {args.exc_value!r}")
+    warnings.simplefilter("always", ResourceWarning)  # of a socket that only the garbage collector closes
+    warnings.showwarning = lambda message, *_, **__: wrong.append(f"warning: {message}")
     threading.excepthook = lambda args: wrong.append(f"in a thread: {args.exc_value!r}")
     asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(f"in the loop: {context}"))
     started = time.monotonic()
@@ -339,6 +343,7 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
             break
         await asyncio.sleep(0.1)
     wrong += [f"{name} left: {getattr(after, name)}, at first {getattr(before, name)}" for name in left]
+    gc.collect()  # tells of what is left
     return streams, [before, *samples, after], wrong
 
 
