@@ -315,11 +315,11 @@ def _reason(cause: BaseException | None, url: str) -> str:
 
 # === 2. Parser =======================================================================================================
 #
-# Bytes become text, every line end becomes LF. From there two ways lead to an event: blocks of the common shape are
-# cut out by one regular expression for the whole chunk, everything else goes line by line through `_interpret`, where
-# each rule of "Interpreting an event stream" stands once. The expression takes a block only if its lines would give
-# the same event. A line that has not ended waits in a list of pieces, joined once when the end has come: the cost is
-# linear however the stream is sliced.
+# Bytes become text, every line end becomes LF. From there every line goes through `_interpret`, where each rule of
+# "Interpreting an event stream" stands once; event sources call it too. It keeps the block in local variables, from
+# the first line to the blank one. Whole blocks of the common shape are cut out of a chunk by `_dispatch_blocks`
+# instead, three times as fast, and only if their lines would give the same event. A line that has not ended waits in
+# a list of pieces, joined once when the end has come: the cost is linear however the stream is sliced.
 
 _BLOCK = r"""
     (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
@@ -361,22 +361,20 @@ class SSEParser:
         self.retry: int | None = None
         self._limit = float("inf") if max_event_size is None else max_event_size
         self._on_comment = on_comment
+        # Of a block: the event type, data, the list of its lines if there are several, ID, `retry`, room in characters
+        self._no_block: Any = "", None, None, None, None, self._limit
         self.reset()
 
     def reset(self) -> None:
         """Begin a new connection: drop partial input and the current block, look for a BOM; keep ID and `retry`."""
         self._error: Exception | None = None  # raised by every call from now on
+        self._clean = False  # nothing waits: no error, no part of a character, of a line, of a block, no LF to skip
         self._undecoded = b""  # the first bytes of a character
         self._bom_checked = False
         self._skip_lf = False  # the last chunk ended in CR: an LF at the start of the next belongs to it
         self._pieces: list[str] = []  # of a line that has not ended
         self._pieces_size = 0  # characters in them
-        self._in_block = False  # a line has come since the last blank one
-        self._event = ""
-        self._data: list[str] = []
-        self._data_size = 0  # characters in it, with one line end for each line
-        self._id: str | None = None
-        self._block_retry: int | None = None
+        self._block = self._no_block
 
     def feed(self, chunk: Chunk) -> list[SSEEvent]:
         """Take the next slice of the stream, bytes or text, and return the events that it completes.
@@ -386,29 +384,27 @@ class SSEParser:
                 events before it: with the next call if there are any, and with every call until `reset()`.
             TypeError: `chunk` is neither bytes nor text.
         """
-        if self._error is not None:
+        if self._clean and type(chunk) is bytes:
+            try:
+                text = chunk.decode()
+            except UnicodeDecodeError:
+                text = self._decode(chunk)
+        elif self._error is not None:
             raise self._error
-        text = self._decode(chunk)
-        if not text:
-            return []
-        if self._skip_lf or not self._bom_checked or "\r" in text:
-            text = self._normalise(text)
+        else:
+            text = self._decode(chunk)
+        if "\r" in text:
+            self._skip_lf = text[-1] == "\r"
+            self._clean = self._clean and not self._skip_lf
+            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         events: list[SSEEvent] = []
         try:
-            end = text.rfind("\n") + 1
-            if end:
-                lines = text if end == len(text) else text[:end]
-                if self._pieces:
-                    self._pieces.append(lines)
-                    lines = "".join(self._pieces)
-                    self._pieces.clear()
-                    self._pieces_size = 0
-                self._interpret_all(lines, events)
-            if end < len(text):
-                self._pieces.append(text[end:])
-                self._pieces_size += len(text) - end
-                self._limit_size(self._pieces_size)
+            if self._clean and text.endswith("\n\n") and len(text) <= self._limit:
+                self._dispatch_blocks(text, events)
+            else:
+                self._collect(text, events)
         except Exception as exc:
+            self._clean = False
             self._error = exc
             if not events:
                 raise
@@ -420,11 +416,9 @@ class SSEParser:
             raise self._error
         if not isinstance(line, str):
             raise TypeError(f"line must be str, got {type(line).__name__}: feed() takes bytes")
-        if not self._bom_checked:
-            self._bom_checked = True
-            line = line.removeprefix("\ufeff")
+        self._clean = False
         try:
-            return self._interpret(line)
+            return next(iter([*self._interpret((line,))]), None)
         except Exception as exc:
             self._error = exc
             raise
@@ -432,60 +426,80 @@ class SSEParser:
     # Private
 
     def _decode(self, chunk: Chunk) -> str:
-        """Decode by "UTF-8 decode": U+FFFD for what is none; an unfinished character waits for the next chunk."""
-        if isinstance(chunk, str):
-            if self._undecoded:  # text in place of the missing bytes: they will not come
-                self._undecoded, chunk = b"", "\ufffd" + chunk
-            return chunk
-        try:
-            data = self._undecoded + chunk if self._undecoded else chunk
-            text, used = utf_8_decode(data, "replace")
-            if used == len(data):
-                self._undecoded = b""
-                return text
-        except TypeError:
-            raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
-        self._undecoded = bytes(data[used:])
-        return text
+        """The text of a chunk, with LF for every line end, without the byte order mark that may start the stream.
 
-    def _normalise(self, text: str) -> str:
-        """The text with LF for every line end, and without the byte order mark that may start the stream."""
+        By "UTF-8 decode", so with U+FFFD for what is none; an unfinished character waits for the next chunk.
+        """
+        if isinstance(chunk, str):
+            text = "\ufffd" + chunk if self._undecoded else chunk  # the missing bytes will not come
+            self._undecoded = b""
+        else:
+            try:
+                data = self._undecoded + chunk if self._undecoded else chunk
+                text, used = utf_8_decode(data, "replace")
+            except TypeError:
+                raise TypeError(f"chunk must be bytes or str, got {type(chunk).__name__}") from None
+            self._undecoded = bytes(data[used:]) if used < len(data) else b""
         if text and not self._bom_checked:
             self._bom_checked = True
             text = text.removeprefix("\ufeff")
         if text and self._skip_lf:
             self._skip_lf = False
             text = text.removeprefix("\n")
-        if "\r" in text:
-            self._skip_lf = text[-1] == "\r"
-            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
         return text
 
-    def _interpret_all(self, lines: str, events: list[SSEEvent]) -> None:
-        """Interpret complete lines, each with its LF."""
-        start = 0
-        if self._data_size + len(lines) > self._limit:
-            start = len(lines)  # with a check of every line
-        elif self._in_block:
-            blank = lines.find("\n\n") + 1
-            start = 1 if lines[0] == "\n" else blank + 1 if blank else len(lines)
-        if start:
-            self._interpret_each(lines[:start], events)
-        if start == len(lines):
+    def _collect(self, text: str, events: list[SSEEvent]) -> None:
+        """Interpret the complete lines of a text that begins and ends anywhere; keep the rest."""
+        end = text.rfind("\n") + 1
+        if end:
+            lines = text[:end]
+            if self._pieces:
+                lines = "".join([*self._pieces, lines])
+                self._pieces, self._pieces_size = [], 0
+            if len(lines) > self._block[-1]:
+                start = len(lines)  # with a check of every line
+            elif self._block == self._no_block:
+                start = 0
+            else:
+                start = lines.find("\n\n") + 2
+                if start < 2:
+                    start = len(lines)
+            if start:
+                events.extend(self._interpret(lines[: start - 1].split("\n")))
+            if start < len(lines):
+                self._dispatch_blocks(lines[start:], events)
+        if end < len(text):
+            self._pieces.append(text[end:])
+            self._pieces_size += len(text) - end
+            if self._pieces_size > self._block[-1]:
+                raise SSELimitError(self._limit)
+        waits = self._pieces or self._undecoded or self._skip_lf or not self._bom_checked
+        self._clean = not waits and self._block == self._no_block
+
+    def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
+        """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
+        if lines.startswith("data: ") and lines.find("\n") == len(lines) - 2:  # one line of data, one blank line
+            draft: Any = _Draft()
+            draft.event = "message"
+            draft.data = lines[6:-2]
+            draft.id = self.last_event_id
+            draft.retry = None
+            draft.__class__ = SSEEvent
+            events.append(draft)
             return
         last_event_id = self.last_event_id
-        for id, event, data, other in _BLOCKS(lines, start) if start else _BLOCKS(lines):
+        for id, event, data, other in _BLOCKS(lines):
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
-                    self._interpret_each(other, events)
+                    events.extend(self._interpret(other[:-1].split("\n")))
                     last_event_id = self.last_event_id
                 continue
             if id:
                 last_event_id = id
             if "\n" in data:
                 data = data.replace("\ndata: ", "\n")
-            draft: Any = _Draft()
+            draft = _Draft()
             draft.event = event or "message"
             draft.data = data
             draft.id = last_event_id
@@ -494,62 +508,83 @@ class SSEParser:
             events.append(draft)
         self.last_event_id = last_event_id
 
-    def _interpret_each(self, lines: str, events: list[SSEEvent]) -> None:
-        for line in lines[:-1].split("\n"):
-            event = self._interpret(line)
-            if event is not None:
-                events.append(event)
+    def _interpret(self, lines: Iterable[Any]) -> Iterator[SSEEvent]:
+        """Interpret lines; those of an open block wait for the next call.
 
-    def _interpret(self, line: str) -> SSEEvent | None:
-        """Interpret one line: a blank one dispatches, any other is a comment or a field."""
-        if not line:
-            return self._dispatch()
-        self._in_block = True
-        self._limit_size(len(line))
-        field, colon, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            self._data.append(value)
-            self._data_size += len(value) + 1
-        elif field == "event":
-            self._event = value
-        elif field == "id":
-            if "\0" not in value:
-                self._id = value
-        elif field == "retry":
-            if value.isascii() and value.isdigit():
-                digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
-                self.retry = self._block_retry = min(int(digits[:11]), MAX_RETRY)
-        elif colon and not field and self._on_comment:
-            self._on_comment(value)
-        return None
-
-    def _dispatch(self) -> SSEEvent | None:
-        """End the block: "dispatch the event", unless it has no data."""
-        if self._id is not None:
-            self.last_event_id = self._id
-        draft: Any = None
-        if self._data:
-            draft = _Draft()
-            draft.event = self._event or "message"
-            draft.data = "\n".join(self._data)
-            draft.id = self.last_event_id
-            draft.retry = self._block_retry
-            draft.__class__ = SSEEvent
-            self._data.clear()
-            self._data_size = 0
-        self._in_block, self._event, self._id, self._block_retry = False, "", None, None
-        return draft  # type: ignore[no-any-return]
-
-    def _limit_size(self, size: int) -> None:
-        if size + self._data_size > self._limit:
-            raise SSELimitError(self._limit)
+        A line is text or bytes, with or without its line end; none is taken before the event of the last is asked for.
+        """
+        lines = iter(lines)
+        if not self._bom_checked:
+            for line in lines:  # the first one only
+                self._bom_checked = True
+                yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                if not isinstance(line, str):
+                    lines = map(_text, lines)  # one call for each, instead of an exception
+                break
+        type_, data, more, id, retry, room = self._block
+        for line in lines:
+            try:
+                line = line.removesuffix("\n").removesuffix("\r")
+            except (AttributeError, TypeError):  # no text, perhaps bytes
+                line = _text(line).removesuffix("\n").removesuffix("\r")
+            if not line:  # "dispatch the event", unless it has no data
+                if id is not None:
+                    self.last_event_id = id
+                if data is not None:
+                    draft: Any = _Draft()
+                    draft.event = type_ or "message"
+                    draft.data = data if more is None else "\n".join(more)
+                    draft.id = self.last_event_id
+                    draft.retry = retry
+                    draft.__class__ = SSEEvent
+                    yield draft
+                    data, more, room = None, None, self._limit
+                type_, id, retry = "", None, None
+                continue
+            if len(line) > room:
+                raise SSELimitError(self._limit)
+            value = line.removeprefix("data: ")
+            if value == line:
+                field, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if field == "event":
+                    type_ = value
+                elif field == "id":
+                    if "\0" not in value:
+                        id = value
+                elif field == "retry":
+                    if value.isascii() and value.isdigit():
+                        digits = value.lstrip("0") or "0"  # int() refuses thousands of digits
+                        self.retry = retry = min(int(digits[:11]), MAX_RETRY)
+                elif not field and self._on_comment is not None:
+                    self._on_comment(value)
+                if field != "data":
+                    continue
+            if data is None:
+                data = value
+            elif more is None:
+                more = [data, value]
+            else:
+                more.append(value)
+            room -= len(value) + 1
+        self._block = type_, data, more, id, retry, room
 
     def _unfinished_data(self) -> str | None:
         """The data of the block that the end of the stream has cut off, as if its last line had ended."""
         field, _, value = "".join(self._pieces).partition(":")
-        data = [*self._data, value.removeprefix(" ")] if field == "data" else self._data
-        return "\n".join(data) if data else None
+        _, data, more, *_ = self._block
+        more = more or [data] * (data is not None)
+        if field == "data":
+            more = [*more, value.removeprefix(" ")]
+        return "\n".join(more) if more else None
+
+
+def _text(line: Any) -> str:
+    if isinstance(line, str):
+        return line
+    if isinstance(line, (bytes, bytearray)):
+        return line.decode("utf-8", "replace")
+    raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
 
 
 # === 3. Event sources ================================================================================================
@@ -672,9 +707,9 @@ class _Source(_Events):
         At most one line end is taken off each line; lines are not split again.
         """
         super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
+        self._chunked = False
         self._source = lines
         self._iterator = self._iterate(lines)
-        self._accept: Callable[[Any], object] = self._take_line
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -684,7 +719,7 @@ class _Source(_Events):
         of httpx, `r.iter_content(None)` of requests.
         """
         source = cls(chunks, **options)
-        source._accept = source._take
+        source._chunked = True
         return source
 
     @property
@@ -693,22 +728,17 @@ class _Source(_Events):
         return self._parser.retry
 
     def _iterate(self, source: Any) -> Any:
-        return iter(source)
-
-    def _take_line(self, line: str | bytes) -> None:
-        if isinstance(line, (bytes, bytearray)):
-            line = line.decode("utf-8", "replace")
-        elif not isinstance(line, str):
-            raise TypeError(f"a line must be str or bytes, got {type(line).__name__}")
-        if line[-1:] in ("\n", "\r"):
-            line = line[: -2 if line[-2:] == "\r\n" else -1]
-        event = self._parser.feed_line(line)
-        if event is not None:
-            self._ready.append(event)
+        raise NotImplementedError
 
 
 class EventSource(_Source, _Blocking):
     """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
+
+    def __next__(self) -> SSEEvent:
+        if not (self._chunked or self._closed):
+            for event in self._events:
+                return event
+        return super().__next__()
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
@@ -717,8 +747,15 @@ class EventSource(_Source, _Blocking):
             if hasattr(closable, "close"):
                 closable.close()
 
+    def _iterate(self, source: Any) -> Any:
+        iterator = iter(source)
+        self._events = self._parser._interpret(iterator)
+        return iterator
+
     def _advance(self) -> None:
-        self._accept(next(self._iterator))
+        if not self._chunked:  # and so at the end of the lines
+            raise StopIteration
+        self._take(next(self._iterator))
 
 
 class AsyncEventSource(_Source, _Async):
@@ -733,11 +770,15 @@ class AsyncEventSource(_Source, _Async):
             elif hasattr(closable, "close"):
                 closable.close()
 
-    async def _advance(self) -> None:
-        self._accept(await self._iterator.__anext__())
-
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
+
+    async def _advance(self) -> None:
+        item = await self._iterator.__anext__()
+        if self._chunked:
+            self._take(item)
+        else:
+            self._ready.extend(self._parser._interpret((item,)))
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
@@ -855,14 +896,14 @@ def _retry_after_ms(value: str, now: float) -> float:
         return 0.0
 
 
-def _log() -> Any:
-    """The logger, silent until the application asks for it; the parser does without the import."""
-    import logging
-
-    logger = logging.getLogger("sse")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return logger
+def _log(level: str, text: str, *values: object) -> None:
+    """Log a line; whoever listens has imported `logging`, whose import would delay the first event of all others."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logger = logging.getLogger("sse")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # silent until the application asks for it
+        getattr(logger, level)(text, *values)
 
 
 def _default_transport(kind: str, verify: Any, proxy: Any) -> Any:
@@ -1140,7 +1181,7 @@ class _Client(_Events):
             self._finish("HTTP 204")
             return False
         self.stats.connects += 1
-        _log().info("%s: open", _shown(self.url))
+        _log("info", "%s: open", _shown(self.url))
         if self._on_open is not None:
             self._on_open(self.response)
         return True
@@ -1183,7 +1224,7 @@ class _Client(_Events):
         self._due = self._now() + wait_s
         if self._on_reconnect is not None:
             self._on_reconnect(cause, wait_s)
-        _log().warning("%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
+        _log("warning", "%s: %s; reconnecting in %.3g s", _shown(self.url), _reason(cause, self.url), wait_s)
 
     def _raise_fatal(self, cause: Exception) -> None:
         """Raise `cause`, or the certificate error behind it, unless it is a lost connection."""
@@ -1217,7 +1258,7 @@ class _Client(_Events):
 
     def _finish(self, why: str) -> None:
         self._ended = True
-        _log().info("%s: end (%s)", _shown(self.url), why)
+        _log("info", "%s: end (%s)", _shown(self.url), why)
 
     def _give(self) -> SSEEvent:
         self.stats.events += 1
@@ -1460,58 +1501,53 @@ async_connect = AsyncSSEClient  # a function to its users: `async with async_con
 
 # === 7. Buffers and batches ==========================================================================================
 #
-# A reader, a thread or a task, fills a queue ahead of its consumers. `_Queue` holds the rules: what overflows, when a
-# batch is due, what comes at the end. The two shells only wait until one of them has something to do.
+# A reader, a thread or a task, fills a queue ahead of its consumers. `_Queue` holds the rules: what overflows, when an
+# event or a batch is due, what comes at the end. The two shells only wait until it has something for them.
 
 
 class _Queue:
-    def __init__(self, events: Any, maxsize: int, overflow: str, max_wait: float | None = None) -> None:
-        # With a `max_wait` it gives out batches, of up to `maxsize` events.
-        _check("maxsize" if max_wait is None else "size", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
+    def __init__(self, events: Any, maxsize: int, overflow: str, max_wait: float = 0, batches: bool = False) -> None:
+        _check("size" if batches else "maxsize", maxsize, int, "a number of events >= 1", lambda n: n >= 1)
         _check("overflow", overflow, str, "'block', 'drop_oldest' or 'drop_newest'", OVERFLOW.__contains__)
+        _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
         self.dropped = 0  # events lost to a full queue
-        self._events = events
-        self._maxsize, self._overflow = maxsize, overflow
-        self._max_wait = max_wait
-        self._items: deque[tuple[float, Any]] = deque()  # with the time of their arrival
-        self._ended = self._closed = False  # by the source, by us
-        self._error: BaseException | None = None
-        self._prepare()
-
-    def _prepare(self) -> None:
-        raise NotImplementedError
+        self._events, self._maxsize, self._overflow = events, maxsize, overflow
+        self._max_wait, self._batches = max_wait, batches
+        self._items: deque[Any] = deque()
+        self._since = 0.0  # when the first of them came, on the monotonic clock
+        self._end: Any = None  # what comes after them: the end of the loop, or the error of the source
 
     def _offer(self, item: Any) -> bool:
-        """Put an event into the queue; `False` if it has to wait for room."""
-        if self._closed:
-            return True  # nobody will take it
+        """Put an event into the queue; `False` if it has to wait for room. Once closed, end the reader."""
+        if self._end is not None:
+            raise self._end
         if len(self._items) >= self._maxsize:
             if self._overflow == "block":
                 return False
             self.dropped += 1
             if str(self.dropped).strip("0") == "1":  # the first, and every power of ten
-                _log().warning("buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
+                _log("warning", "buffer of %d events is full: %d dropped so far", self._maxsize, self.dropped)
             if self._overflow == "drop_newest":
                 return True
             self._items.popleft()
-        self._items.append((time.monotonic(), item))
+        if not self._items:
+            self._since = time.monotonic()
+        self._items.append(item)
         return True
 
     def _wait_s(self) -> float | None:
         """Seconds until there is something to take, 0 for now; `None`: until something changes."""
-        if self._closed or self._ended or len(self._items) >= (1 if self._max_wait is None else self._maxsize):
+        if self._end is not None or len(self._items) >= (self._maxsize if self._batches else 1):
             return 0.0
-        if not self._items or self._max_wait is None:
-            return None
-        return max(0.0, self._items[0][0] + self._max_wait - time.monotonic())
+        return max(0.0, self._since + self._max_wait - time.monotonic()) if self._items else None
 
-    def _take(self, end: type[Exception]) -> Any:
-        """The event or the batch that is due; at the end the error of the source, for each consumer."""
-        if self._closed or not self._items:
-            raise end if self._closed or self._error is None else self._error
-        if self._max_wait is None:
-            return self._items.popleft()[1]
-        batch = [item for _, item in self._items]
+    def _take(self) -> Any:
+        """The event or the batch that is due; then the end, for each consumer."""
+        if not self._items:
+            raise self._end
+        if not self._batches:
+            return self._items.popleft()
+        batch = list(self._items)
         self._items.clear()
         return batch
 
@@ -1519,14 +1555,17 @@ class _Queue:
 class Buffered(_Queue, _Generic[_T]):
     """Events that a thread reads ahead: a context manager, and an iterator that several threads may share."""
 
-    def _prepare(self) -> None:
-        from threading import Condition
+    def __init__(self, *args: Any, **options: Any) -> None:
+        from threading import Condition, Thread
 
-        self._changed = Condition()
-        self._reader: threading.Thread | None = None
+        super().__init__(*args, **options)
+        self._changed = Condition()  # and the lock of everything
+        self._reader = Thread(target=self._read, daemon=True, name="sse read-ahead")
 
     def __enter__(self) -> Self:
-        self._start()
+        with self._changed:
+            if self._reader.ident is None and self._end is None:
+                self._reader.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -1536,67 +1575,67 @@ class Buffered(_Queue, _Generic[_T]):
         return self
 
     def __next__(self) -> _T:
-        self._start()
+        self.__enter__()
         with self._changed:
             while (wait_s := self._wait_s()) != 0:
                 self._changed.wait(wait_s)
-            item = self._take(StopIteration)
+            item = self._take()
             self._changed.notify_all()  # there is room
             return item  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Stop reading, close the source, end the loops of all consumers; from any thread, idempotent."""
+        """Stop reading, close the source, end the loops of all consumers; from any thread, idempotent.
+
+        A reader that the source's `close()` does not free within 2 s is left to its daemon thread.
+        """
         with self._changed:
-            self._closed = True
+            self._items.clear()
+            self._end = StopIteration
             self._changed.notify_all()
-        patience_s = 0.1  # what cannot be closed is left to its daemon thread
+        patience_s = 0.1
         if hasattr(self._events, "close"):
             try:
                 self._events.close()
-                patience_s = 10.0
+                patience_s = 2.0
             except ValueError:  # a generator in which the thread is waiting
                 pass
-        if self._reader is not None:
+        if self._reader.ident is not None:
             self._reader.join(patience_s)
 
-    def _start(self) -> None:
-        from threading import Thread
-
-        with self._changed:
-            if self._reader is None and not self._closed:
-                self._reader = Thread(target=self._read, daemon=True, name="sse read-ahead")
-                self._reader.start()
-
     def _read(self) -> None:
-        error: BaseException | None = None
+        end: Any = StopIteration
         try:
             for event in self._events:
                 with self._changed:
                     while not self._offer(event):
                         self._changed.wait()
                     self._changed.notify_all()
-                    if self._closed:
-                        break
         except BaseException as exc:  # for the consumers
-            error = exc
+            end = exc
         with self._changed:
-            self._ended, self._error = True, error
+            closed = self._end is not None
+            self._end = self._end or end
             self._changed.notify_all()
-        if self._closed and hasattr(self._events, "close"):
+        if closed and hasattr(self._events, "close"):
             self._events.close()  # if it is a generator, close() could not while we were in it
 
 
 class AsyncBuffered(_Queue, _Generic[_T]):
     """Events that a task reads ahead: an asynchronous context manager and iterator that several tasks may share."""
 
-    def _prepare(self) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         from asyncio import Event
 
+        super().__init__(*args, **options)
         self._changed = Event()
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._start()
+        if self._reader is None and self._end is None:
+            from asyncio import get_running_loop
+
+            self._loop = get_running_loop()
+            self._reader = self._loop.create_task(self._read())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -1606,7 +1645,7 @@ class AsyncBuffered(_Queue, _Generic[_T]):
         return self
 
     async def __anext__(self) -> _T:
-        self._start()
+        await self.__aenter__()
         while (wait_s := self._wait_s()) != 0:
             self._changed.clear()
             timer = wait_s and self._loop.call_later(wait_s, self._changed.set)
@@ -1615,13 +1654,14 @@ class AsyncBuffered(_Queue, _Generic[_T]):
             finally:
                 if timer:
                     timer.cancel()
-        item = self._take(StopAsyncIteration)
+        item = self._take()
         self._changed.set()  # there is room
         return item  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Stop reading, close the source, end the loops of all consumers; idempotent."""
-        self._closed = True
+        self._items.clear()
+        self._end = StopAsyncIteration
         self._changed.set()
         await _cancel(self._reader)
         if hasattr(self._events, "aclose"):
@@ -1631,28 +1671,22 @@ class AsyncBuffered(_Queue, _Generic[_T]):
 
     aclose = close
 
-    def _start(self) -> None:
-        import asyncio
-
-        if self._reader is None and not self._closed:
-            self._loop = asyncio.get_running_loop()
-            self._reader = asyncio.ensure_future(self._read())
-
     async def _read(self) -> None:
-        error: BaseException | None = None
+        end: Any = StopAsyncIteration
         try:
             async for event in self._events:
                 while not self._offer(event):
                     self._changed.clear()
                     await self._changed.wait()
                 self._changed.set()
-        except BaseException as exc:  # for the consumers, unless we are cancelled by close()
-            if self._closed:
-                raise
-            cancelled = not isinstance(exc, Exception)  # which a consumer would take for its own cancellation
-            error = ConnectionError(f"the source raised {type(exc).__name__}") if cancelled else exc
-        self._ended, self._error = True, error
-        self._changed.set()
+        except Exception as exc:  # for the consumers
+            end = exc
+        except BaseException as exc:  # a cancellation, which a consumer would take for its own
+            end = ConnectionError(f"the source raised {type(exc).__name__}")
+            raise
+        finally:
+            self._end = self._end or end
+            self._changed.set()
 
 
 def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> Buffered[_T]:
@@ -1673,8 +1707,7 @@ def buffered(events: Iterable[_T], maxsize: int = 10_000, overflow: Overflow = "
 
 def batched(events: Iterable[_T], size: int, max_wait: float) -> Buffered[list[_T]]:
     """Collect events, read ahead as by `buffered`, in lists of up to `size`, none held longer than `max_wait` s."""
-    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
-    return Buffered(events, size, "block", max_wait)
+    return Buffered(events, size, "block", max_wait, batches=True)
 
 
 def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: Overflow = "block") -> AsyncBuffered[_T]:
@@ -1684,13 +1717,13 @@ def async_buffered(events: AsyncIterable[_T], maxsize: int = 10_000, overflow: O
 
 def async_batched(events: AsyncIterable[_T], size: int, max_wait: float) -> AsyncBuffered[list[_T]]:
     """The twin of `batched` for an asynchronous source."""
-    _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
-    return AsyncBuffered(events, size, "block", max_wait)
+    return AsyncBuffered(events, size, "block", max_wait, batches=True)
 
 
 # === 8. Command line =================================================================================================
 #
-# `main` parses and maps failures to exit codes; a `_Printer` is one form of output. What a server sends is shown only
+# `_parser` names the options, `_Watch` runs a client with them and prints its events in one of three forms, each
+# a function from an event to text; what ends it becomes the exit status by `_STATUS`. What a server sends is shown only
 # through `_harmless`, or as JSON.
 
 _USAGE = """\
@@ -1705,6 +1738,55 @@ exit status: 0 clean end, 1 error payload or limit, 2 wrong usage,
 7 no connection, 18 body cut before its end or --until, 22 HTTP error or
 wrong content type, 28 --max-time, 130 Ctrl-C, 141 closed pipe"""
 
+_STATUS: dict[type[BaseException], int] = {  # the first that fits counts
+    SSELimitError: 1,
+    SSEHTTPError: 22,
+    SSEContentTypeError: 22,
+    SSEConnectionError: 7,  # or 18
+    ValueError: 7,  # a certificate that does not verify, a proxy of the environment
+    ImportError: 7,  # no httpclient
+    KeyboardInterrupt: 130,
+    BrokenPipeError: 141,
+    OSError: 1,  # an output that cannot be written
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The options, with curl's names where curl has them; `dest` is the client's name for what is its option."""
+    import argparse
+
+    about = "Print the events of an event stream as they come; reconnect when it is lost."
+    lines = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="sse", description=about, epilog=_USAGE, formatter_class=lines)
+    body, form = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    add = parser.add_argument
+    add("url", metavar="URL")
+    add("-H", "--header", action="append", default=[], metavar="LINE", help="send a header, 'Name: value'; repeatable")
+    add("-X", "--request", dest="method", metavar="METHOD", help="default: GET, or POST with -d or --json")
+    body.add_argument("-d", "--data", action="append", help="body, joined by & if repeated; @file, @- for stdin")
+    body.add_argument("--json", metavar="DATA", help="body with the content type application/json; @file, @- for stdin")
+    add("-u", "--user", metavar="USER:PASSWORD", help="Basic authentication")
+    add("-k", "--insecure", dest="verify", action="store_false", help="accept any TLS certificate")
+    add("-x", "--proxy", metavar="URL", help="HTTP proxy; default: as the environment says")
+    add("-m", "--max-time", type=float, metavar="SECONDS", help="end after so long, with exit status 28")
+    add("--last-event-id", default="", metavar="ID", help="resume after this event")
+    add("--until", metavar="DATA", help="end at an event with this data; an earlier end is an error")
+    add("--event", action="append", metavar="TYPE", help="only events of this type; repeatable")
+    add("-n", "--count", type=int, help="end after so many events")
+    add("--heartbeat-timeout", type=float, metavar="SECONDS", help="reconnect after so long without a byte")
+    add("--max-retries", type=int, metavar="N", help="reconnects in a row, -1: no limit; also for the first connection")
+    add("--no-reconnect", dest="reconnect", action="store_const", const=False, help="end with the first connection")
+    form.add_argument("--jsonl", action="store_true", help="print one JSON object a line: event, data, id, retry")
+    form.add_argument("--text", metavar="PATH", help="print only this value of each JSON payload: a.0.b")
+    add("-v", "--verbose", action="store_true", help="log connections, comments and silence on stderr")
+    add("-s", "--silent", action="store_true", help="no notes about reconnects on stderr")
+    curl = ("-N", "--no-buffer", "-S", "--show-error", "-L", "--location")
+    add(*curl, action="store_true", help="accepted as in curl: never buffered, errors shown, redirects followed")
+    add("-V", "--version", action="version", version=f"sse {__version__}")
+    return parser
+
+
+_DIM, _RED, _BOLD = "2", "31", "1;36"  # ways to show text on a terminal
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -1715,176 +1797,195 @@ def _harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def _positive(kind: type[float]) -> Callable[[str], float]:
-    def positive(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < MAX_RETRY:
-            raise ValueError
-        return value
+def _styled(text: str, style: str, file: Any) -> str:
+    """Harmless text, in a style where the terminal has any."""
+    from os import environ
 
-    positive.__name__ = f"positive {kind.__name__}"  # in argparse's message
-    return positive
+    plain = not style or not file.isatty() or environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    return _harmless(text) if plain else f"\x1b[{style}m{_harmless(text)}\x1b[0m"
 
 
-def _parser() -> argparse.ArgumentParser:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="sse",
-        description="Print the events of an event stream as they come; reconnect when it is lost.",
-        epilog=_USAGE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("url", metavar="URL")
-    add("-H", "--header", action="append", default=[], metavar="LINE", help="send a header, 'Name: value'; repeatable")
-    add("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d or --json")
-    add("-d", "--data", action="append", metavar="DATA", help="body, joined by & if repeated; @file, @- for stdin")
-    add("--json", metavar="DATA", help="body with the content type application/json; @file, @- for stdin")
-    add("-u", "--user", metavar="USER:PASSWORD", help="Basic authentication")
-    add("-k", "--insecure", action="store_true", help="accept any TLS certificate")
-    add("-x", "--proxy", metavar="URL", help="HTTP proxy; default: as the environment says")
-    add("-m", "--max-time", type=_positive(float), metavar="SECONDS", help="end after so long, with exit status 28")
-    add("--last-event-id", default="", metavar="ID", help="resume after this event")
-    add("--until", metavar="DATA", help="end at an event with this data; an earlier end is an error")
-    add("--event", action="append", metavar="TYPE", help="only events of this type; repeatable")
-    add("-n", "--count", type=_positive(int), metavar="COUNT", help="end after so many events")
-    add("--heartbeat-timeout", type=float, metavar="SECONDS", help="reconnect after so long without a byte")
-    add(
-        "--max-retries",
-        type=int,
-        metavar="N",
-        help="reconnects in a row, -1 for no limit; also for the first connection",
-    )
-    add("--no-reconnect", action="store_true", help="end with the first connection")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--jsonl", action="store_true", help="print one JSON object a line: event, data, id, retry")
-    form.add_argument("--text", metavar="PATH", help="print only this value of each JSON payload: a.0.b")
-    add("-v", "--verbose", action="store_true", help="log connections, comments and silence on stderr")
-    add("-s", "--silent", action="store_true", help="no notes about reconnects on stderr")
-    add("-N", "--no-buffer", action="store_true", help="accepted as in curl: output is never buffered")
-    add("-S", "--show-error", action="store_true", help="accepted as in curl: errors are always shown")
-    add("-L", "--location", action="store_true", help="accepted as in curl: redirects are always followed")
-    add("-V", "--version", action="version", version=f"sse {__version__}")
-    return parser
+def _fields(event: SSEEvent) -> str:
+    """As in the stream; on a terminal with colours, JSON on one line, and long lines wrapped."""
+    terminal = sys.stdout.isatty()
+    payload = _payload(event) if terminal else None
+    data = event.data if payload is None else _json(payload)
+    fields = [(_BOLD, f"event: {event.event}")] if event.event != "message" else []
+    fields += [(_DIM, f"id: {event.id}")] if event.id else []
+    fields += [("", f"data: {line}") for line in data.split("\n")]
+    lines = [
+        _styled(line, style, sys.stdout) for style, text in fields for line in (_wrap(text) if terminal else [text])
+    ]
+    return "\n".join(lines) + "\n\n"
 
 
-def _data(argument: str, strip: bool = False) -> bytes:
-    """The body that an option gives: itself, or the content of @file, as in curl without line ends for `-d`."""
+def _wrap(text: str) -> list[str]:
+    """Lines as wide as the terminal, of whole words where they fit; textwrap is quadratic in a long word."""
+    from shutil import get_terminal_size
+
+    width = max(20, get_terminal_size().columns - 1)
+    return re.findall(rf".{{1,{width - 1}}}(?: |$)|.{{1,{width}}}", _harmless(text))
+
+
+def _jsonl(event: SSEEvent) -> str:
+    """One JSON object a line, harmless by escapes."""
+    fields = {name: getattr(event, name) for name in event.__match_args__}
+    utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", _json(fields, ensure_ascii=not utf8)) + "\n"
+
+
+def _text(event: SSEEvent, path: str) -> str | None:
+    """Only the value at the path; `None` if the event is an error."""
+    value = _payload(event)
+    if event.event == "error" or (isinstance(value, dict) and value.get("error")):
+        return None
+    for key in path.split("."):
+        try:
+            value = value[int(key) if isinstance(value, list) else key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return ""
+    text = value if isinstance(value, str) else "" if value is None else _json(value)
+    return _harmless(text) if sys.stdout.isatty() else text
+
+
+def _payload(event: SSEEvent) -> Any:
+    try:
+        return event.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json(value: Any, ensure_ascii: bool = False) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=ensure_ascii)
+
+
+def _content(argument: str, without: bytes = b"") -> bytes:
+    """The argument itself, or what is in @file, but for some bytes: curl drops line ends for `-d`."""
     if not argument.startswith("@"):
         return argument.encode("utf-8", "surrogateescape")
     from pathlib import Path
 
     data = sys.stdin.buffer.read() if argument == "@-" else Path(argument[1:]).read_bytes()
-    return data.translate(None, b"\r\n\0") if strip else data
+    return data.translate(None, without)
 
 
-def _request_options(options: argparse.Namespace) -> tuple[dict[str, str], bytes | None]:
-    """The headers and the body that the options ask for."""
-    headers, body = {}, None
-    if options.data is not None:
-        body = b"&".join([_data(data, strip=True) for data in options.data])
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-    if options.json is not None:
-        body = _data(options.json)
-        headers["Content-Type"] = "application/json"
-    if options.user is not None:
-        from base64 import b64encode
-
-        headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
-    for line in options.header:
-        name, colon, value = line.partition(":")
-        name = name.strip()
-        if not colon:
-            raise ValueError("-H takes 'Name: value', with a colon")
-        headers = {other: headers[other] for other in headers if other.lower() != name.lower()}
-        headers[name] = value.strip()
-    return headers, body
-
-
-class _Printer:
-    """Writes events to stdout in one of the forms, notes and errors to stderr."""
+class _Watch:
+    """One run: the client that the options ask for, and what is shown of its stream."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from os import environ
-
-        self.path = None if options.text is None else options.text.split(".")
-        self.terminal = sys.stdout.isatty()
-        self.colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"  # where there is a terminal
+        self.options = options
         self.failed = False  # a payload was an error
-        self.unfinished = False  # the line on stdout has no end yet
-        text = None if self.path is None else self.text
-        self.show = self.jsonl if options.jsonl else text or (self.pretty if self.terminal else self.plain)
-
-    def write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        self.unfinished = not text.endswith("\n")
-
-    def note(self, text: str) -> None:
-        sys.stderr.write(self.style("2", f"sse: {text}", sys.stderr) + "\n")
-
-    def error(self, text: str) -> None:
-        if self.unfinished and self.terminal:
-            self.write("\n")
-        sys.stderr.write(f"sse: {_harmless(text)}\n")
-
-    def style(self, code: str, text: str, file: Any) -> str:
-        return f"\x1b[{code}m{_harmless(text)}\x1b[0m" if self.colour and file.isatty() else _harmless(text)
-
-    def jsonl(self, event: SSEEvent) -> None:
-        """One JSON object a line, harmless by escapes."""
-        import json
-
-        fields = dict(zip(event.__match_args__, event._values()))
-        line = json.dumps(fields, ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
-        self.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n")
-
-    def plain(self, event: SSEEvent) -> None:
-        """As an event stream again, in the order event, id, data."""
-        fields = [("event", event.event)] if event.event != "message" else []
-        fields += [("id", event.id)] if event.id else []
-        fields += [("data", line) for line in event.data.split("\n")]
-        self.write("".join([f"{name}: {_harmless(value)}\n" for name, value in fields]) + "\n")
-
-    def pretty(self, event: SSEEvent) -> None:
-        """For people: type and ID on a line of their own, JSON on one line, long lines wrapped."""
-        import json
-        from shutil import get_terminal_size
-
-        head = [self.style("1;36", event.event, sys.stdout)] if event.event != "message" else []
-        head += [self.style("2", f"#{event.id}", sys.stdout)] if event.id else []
+        self.expired = False  # --max-time is over
+        self.unfinished = False  # the line on a terminal has no end yet
         try:
-            data = json.dumps(event.json(), ensure_ascii=False)
-        except (ValueError, RecursionError):
-            data = event.data
-        width = max(20, get_terminal_size().columns - 1)
-        lines = [" ".join(head)] if head else []
-        for line in _harmless(data).split("\n"):
-            # Whole words where they fit; by an expression, since textwrap is quadratic in a long word.
-            lines += re.findall(rf".{{1,{width - 1}}}(?: |$)|.{{1,{width}}}", line) or [""]
-        self.write("\n".join([*lines, ""]))
+            self.client = SSEClient(options.url, **self.client_options())
+        except (ValueError, OSError) as exc:
+            self.tell(str(exc), _RED)
+            raise SystemExit(2) from None
 
-    def text(self, event: SSEEvent) -> None:
-        """Only the value at the path, as an answer that is being written."""
-        import json
+    def client_options(self) -> dict[str, Any]:
+        options = self.options
+        _check("--max-time", options.max_time, (float, None), "seconds > 0", lambda n: 0 < n < MAX_RETRY)
+        _check("--count", options.count, (int, None), "a number >= 1", lambda n: n >= 1)
+        same = ("method", "verify", "proxy", "last_event_id", "until", "heartbeat_timeout", "reconnect")
+        result: dict[str, Any] = {name: getattr(options, name) for name in same}
+        headers = result["headers"] = {}
+        if options.data is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            result["body"] = b"&".join([_content(data, b"\r\n\0") for data in options.data])
+        if options.json is not None:
+            headers["Content-Type"] = "application/json"
+            result["body"] = _content(options.json)
+        if options.user is not None:
+            from base64 import b64encode
 
+            headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
+        for line in options.header:  # of two that differ in case the client takes the later one
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise ValueError("-H takes 'Name: value', with a colon")
+            headers[name.strip()] = value.strip()
+        if options.max_retries is not None:
+            result["max_retries"] = options.max_retries
+        if options.verbose:
+            result["on_comment"] = lambda text: self.tell(f"comment: {text}")
+        return {**result, "on_reconnect": self.on_reconnect}
+
+    def run(self) -> int:
+        """Print the stream and return the exit status."""
+        from itertools import islice
+        from threading import Event, Thread
+
+        options, client, status, done = self.options, self.client, 0, Event()
+        for wanted, attend in ((options.max_time, self.end_in_time), (options.verbose, self.tell_silence)):
+            if wanted:
+                Thread(target=attend, args=(done,), daemon=True).start()
+        if options.verbose:
+            import logging
+
+            logging.basicConfig(format="sse: %(message)s", level=logging.INFO)
         try:
-            value = event.json()
-        except (ValueError, RecursionError):
-            value = None
-        if event.event == "error" or (isinstance(value, dict) and value.get("error")):
+            with client:
+                wanted = (event for event in client if options.event is None or event.event in options.event)
+                for event in islice(wanted, options.count):
+                    self.show(event)
+        except (SSEError, ValueError, ImportError) as exc:
+            lost_body = isinstance(exc, SSEConnectionError) and client.stats.connects and not exc.retries
+            status = 18 if lost_body else _status(exc)
+            self.tell(_reason(exc, client.url), _RED)
+        finally:
+            done.set()
+        if self.expired:
+            self.tell(f"--max-time: {options.max_time:g} s are over", _RED)
+            return 28
+        self.end_line()
+        return status or int(self.failed)
+
+    def show(self, event: SSEEvent) -> None:
+        form = _jsonl if self.options.jsonl else _fields
+        text = form(event) if self.options.text is None else _text(event, self.options.text)
+        if text is None:
             self.failed = True
-            self.error(event.data)
-            return
-        for key in self.path or ():
-            try:
-                value = value[int(key) if isinstance(value, list) else key]
-            except (KeyError, IndexError, TypeError, ValueError):
-                return
-        text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-        if text:
-            self.write(_harmless(text) if self.terminal else text)
+            self.tell(event.data, _RED)
+        elif text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.unfinished = sys.stdout.isatty() and not text.endswith("\n")
+
+    def tell(self, text: str, style: str = _DIM) -> None:
+        """Note something on stderr, on a line of its own."""
+        self.end_line()
+        sys.stderr.write(_styled(f"sse: {text}", style, sys.stderr) + "\n")
+
+    def end_line(self) -> None:
+        if self.unfinished:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self.unfinished = False
+
+    def on_reconnect(self, cause: BaseException | None, wait_s: float) -> None:
+        if self.options.max_retries is None and not self.client.stats.connects:
+            raise SSEConnectionError(self.client.url, 0, cause)
+        if not (self.options.silent or self.options.verbose):  # the log says the same
+            self.tell(f"{_reason(cause, self.client.url)}; reconnecting in {wait_s:.3g} s")
+
+    def end_in_time(self, done: threading.Event) -> None:
+        if not done.wait(self.options.max_time):
+            self.expired = True
+            self.client.close()
+
+    def tell_silence(self, done: threading.Event) -> None:
+        """Show every half minute that a quiet stream is alive, or for how long it has not been."""
+        while not done.wait(30):
+            last = self.client.stats.last_activity
+            when = "no answer yet" if last is None else f"last activity {time.monotonic() - last:.0f} s ago"
+            self.tell(f"{self.client.stats.events} events so far, {when}")
+
+
+def _status(exc: BaseException) -> int:
+    return next(status for kind, status in _STATUS.items() if isinstance(exc, kind))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -1892,111 +1993,24 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    terminal = sys.stdout.isatty()
     try:
-        options = _parser().parse_args(argv)
-        printer = _Printer(options)
-        code = _watch(options, printer)
-        if printer.unfinished and terminal:
-            printer.write("\n")
-    except SystemExit as exc:
-        return int(exc.code or 0)
-    except KeyboardInterrupt:
-        sys.stdout.write("\n" if terminal else "")  # or the prompt would stand behind the ^C
-        return 130
-    except BrokenPipeError:
+        try:
+            status = _Watch(_parser().parse_args(argv)).run()
+        except SystemExit as exc:  # of argparse, or wrong usage
+            status = int(exc.code or 0)
+        except KeyboardInterrupt as exc:
+            status = _status(exc)
+            sys.stdout.write("\n" if sys.stdout.isatty() else "")  # or the prompt would stand behind the ^C
+        sys.stdout.flush()
+    except OSError as exc:  # an output cannot be written
         import os
 
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would complain at its end
-        return 141
-    return code
-
-
-def _watch(options: argparse.Namespace, printer: _Printer) -> int:
-    """Print the stream and return the exit status."""
-    from threading import Event, Thread, Timer
-
-    done = Event()
-    streaming = False  # a connection is open, or was lost last
-    timed_out = False
-
-    def on_open(_: Any) -> None:
-        nonlocal streaming
-        streaming = True
-
-    def on_reconnect(cause: BaseException | None, wait_s: float) -> None:
-        nonlocal streaming
-        if not client.stats.connects and options.max_retries is None:
-            raise SSEConnectionError(client.url, 0, cause)
-        streaming = False
-        if not options.silent and not options.verbose:
-            printer.note(f"{_reason(cause, client.url)}; reconnecting in {wait_s:.3g} s")
-
-    def expire() -> None:
-        nonlocal timed_out
-        timed_out = True
-        client.close()
-
-    try:
-        headers, body = _request_options(options)
-        client = SSEClient(
-            options.url,
-            method=options.request,
-            headers=headers,
-            body=body,
-            heartbeat_timeout=options.heartbeat_timeout,
-            max_retries=-1 if options.max_retries is None else options.max_retries,
-            reconnect=False if options.no_reconnect else None,
-            last_event_id=options.last_event_id,
-            until=options.until,
-            verify=not options.insecure,
-            proxy=options.proxy,
-            on_open=on_open,
-            on_reconnect=on_reconnect,
-            on_comment=(lambda text: printer.note(f"comment: {text}")) if options.verbose else None,
-        )
-    except (TypeError, ValueError, OSError) as exc:
-        printer.error(str(exc))
-        return 2
-    timer = Timer(options.max_time or 0, expire)
-    timer.daemon = True
-    if options.max_time is not None:
-        timer.start()
-    if options.verbose:
-        import logging
-
-        logging.basicConfig(format="sse: %(message)s", level=logging.INFO)
-        Thread(target=_tell_silence, args=(client, printer, done), daemon=True).start()
-    left, code = options.count, 0
-    try:
-        with client:
-            for event in client:
-                if options.event is None or event.event in options.event:
-                    printer.show(event)
-                    left = left and left - 1
-                    if left == 0:
-                        break
-    except BrokenPipeError:
-        raise
-    except (SSEError, OSError, ValueError, ImportError) as exc:  # OSError: a certificate; ValueError: a proxy
-        printer.error(str(exc) if isinstance(exc, SSEError) else _reason(exc, client.url))
-        refused = isinstance(exc, (SSEHTTPError, SSEContentTypeError))
-        code = 22 if refused else 1 if isinstance(exc, SSELimitError) else 18 if streaming else 7
-    finally:
-        timer.cancel()
-        done.set()
-    if timed_out:
-        printer.error(f"--max-time: {options.max_time:g} s are over")
-        return 28
-    return code or int(printer.failed)
-
-
-def _tell_silence(client: SSEClient, printer: _Printer, done: threading.Event) -> None:
-    """Show that a quiet stream is alive, or for how long it has not been."""
-    while not done.wait(30):
-        last = client.stats.last_activity
-        when = "no answer yet" if last is None else f"last activity {time.monotonic() - last:.0f} s ago"
-        printer.note(f"{client.stats.events} events so far, {when}")
+        status = _status(exc)
+        if not isinstance(exc, BrokenPipeError):
+            sys.stderr.write(f"sse: {exc}\n")
+        for stream in (sys.stdout, sys.stderr):  # what they hold would fail again at the interpreter's end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return status
 
 
 if __name__ == "__main__":

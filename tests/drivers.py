@@ -131,6 +131,14 @@ class Stream:
         """The data of all events up to the end."""
         return [event.data async for event in self]
 
+    async def all_until(self, last: str) -> list[str]:
+        """The data of all events before the one whose data is `last`."""
+        data = []
+        while (event := await self.next()) is not None and event.data != last:
+            data.append(event.data)
+        assert event is not None, f"ended before {last!r}, after {data}"
+        return data
+
     def start_next(self) -> asyncio.Task[Any]:
         """Begins to wait for the next event, in a task."""
         return asyncio.create_task(self.next())
@@ -148,9 +156,11 @@ class SyncStream(Stream):
     async def next(self, timeout: float = WITHIN) -> sse.SSEEvent | None:
         if self._pending is None:
             self._pending = in_thread(next, self.client, None)
-        event = await asyncio.wait_for(asyncio.shield(self._pending), timeout)
-        self._pending = None
-        return event
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._pending), timeout)
+        finally:
+            if self._pending.done():
+                self._pending = None
 
     async def close(self) -> None:
         await bounded(in_thread(self.client.close))
@@ -341,16 +351,20 @@ class Leaks:
         return [*(self._files() - self.files), *threads]
 
 
-async def run_body(body: Coroutine[Any, Any, Any], within: float) -> None:
-    """Runs a test's body in this fresh loop; fails if it takes too long or leaves tasks behind."""
+async def run_body(body: Coroutine[Any, Any, Any], within: float, patience: float = 2.0) -> None:
+    """Runs a test's body in this fresh loop; fails if it takes too long or leaves tasks or exceptions behind.
+
+    Tasks have `patience` seconds to end.
+    """
     loop = asyncio.get_running_loop()
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     await bounded(body, within)
     mine = asyncio.current_task()
     assert mine is not None
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + patience
     while (left := asyncio.all_tasks() - {mine}) and time.monotonic() < deadline:
         await asyncio.wait(left, timeout=0.05)
     assert not left, f"tasks left behind: {left}"
+    gc.collect()  # an exception that nobody looked at is told when its task or future goes
     assert not complaints, f"the event loop complains: {complaints}"

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from server import LINGER_0, Connection, Gone, ScriptServer, reset, respond
 
@@ -153,7 +154,8 @@ def http_proxy(user: str = "", password: str = "", **options: Any) -> ScriptServ
             scheme, _, rest = request.target.partition("://")
             authority, slash, path = rest.partition("/")
             assert scheme == "http", request
-            host, _, port = authority.partition(":")
+            parts = urlsplit(f"//{authority}")
+            host, port = parts.hostname or "", str(parts.port or "")
             kept = [f"{k}: {v}" for k, v in request.headers if k not in ("proxy-authorization", "connection")]
             lines = [f"{request.method} {slash}{path} HTTP/1.1", *kept, "connection: close"]
             first = "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body

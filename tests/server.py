@@ -176,6 +176,7 @@ class Connection:
         self.closed = False  # the client has closed its side, seen while reading or sending
         self.ended = False  # the script has ended and the socket is closed
         self.tls_error: Exception | None = None
+        self.client_certificate: Any = None  # as ssl tells it, None without one
         self._buffer = b""
 
     @property
@@ -270,6 +271,7 @@ class Connection:
                 # In two steps: stop() must find the socket while the handshake waits for the client.
                 self.sock = self.server.tls.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
                 self.sock.do_handshake()
+                self.client_certificate = self.sock.getpeercert()
             if not raw:
                 self.read_request()
             self.play(script)
@@ -308,10 +310,14 @@ class ScriptServer:
         self.errors: list[BaseException] = []
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]  # with its zone
+        self._listener = socket.socket(family, kind)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((host, port))
+        try:
+            self._listener.bind(address)
+        except OSError:  # no IPv6 on this machine, perhaps
+            self._listener.close()
+            raise
         self._listener.listen(128)
         self.port: int = self._listener.getsockname()[1]
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
@@ -333,8 +339,10 @@ class ScriptServer:
         if self.stopping.is_set():
             return
         self.stopping.set()
-        with contextlib.suppress(OSError):
-            socket.create_connection(self._listener.getsockname()[:2], 1).close()  # wakes accept()
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux
+        except OSError:
+            socket.create_connection(self._listener.getsockname()[:2], 1).close()  # and this does elsewhere
         self._acceptor.join(WITHIN)
         self._listener.close()
         for connection in self.connections:
@@ -346,7 +354,11 @@ class ScriptServer:
 
     def _accept(self) -> None:
         while True:
-            sock, _ = self._listener.accept()
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                assert self.stopping.is_set()
+                return
             if self.stopping.is_set():
                 sock.close()
                 return

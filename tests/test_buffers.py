@@ -620,6 +620,22 @@ async def test_generator_that_blocks_when_left(flavour: Any) -> None:
     del stream, source  # not by the collector
 
 
+def test_source_whose_close_frees_nobody(leaks: None) -> None:
+    """Its reader is waited for a while, not for ever, and ends once it can."""
+
+    class Source(SyncFeed):
+        def close(self) -> None:
+            self.closed += 1
+
+    feed = Source(1)
+    started = time.monotonic()
+    with sse.buffered(feed) as events:
+        assert next(events) == 1
+    assert 1 < time.monotonic() - started < 8
+    assert feed.closed == 1
+    feed.end()
+
+
 async def test_event_source(flavour: Any) -> None:
     """Our own parser over lines is a source like any other, and closed through."""
     lines = flavour.feed("data: a", "", "data: b", "", "data: c")
