@@ -164,7 +164,7 @@ async def proxy(port: int, server_port: int) -> None:
                 await asyncio.sleep(60)  # until it is cancelled
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers, held = [writer], []  # type: ignore[var-annotated]
+        writers, pumps, held = [writer], [], []  # type: ignore[var-annotated]
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server_port)
             writers.append(server_writer)
@@ -181,12 +181,12 @@ async def proxy(port: int, server_port: int) -> None:
                     await asyncio.wait(pumps, timeout=random.choice((0.5, 3 * SILENCE)))
                 if "reset" in fault:
                     reset(writer)
+        except OSError:
+            pass  # no server at the moment, or the client has gone
+        finally:
             for task in pumps:
                 task.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-        except OSError:
-            pass  # no server at the moment
-        finally:
             for each in writers:
                 each.close()
 
@@ -310,6 +310,10 @@ class Sample:
         self.tasks = len(asyncio.all_tasks())
 
 
+def open_files() -> list[str]:
+    return sorted(str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+
 async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], list[str]]:
     """Run the clients and return their accounts, the samples, and what went wrong beside them."""
     wrong: list[str] = []
@@ -343,7 +347,9 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
             break
         await asyncio.sleep(0.1)
     wrong += [f"{name} left: {getattr(after, name)}, at first {getattr(before, name)}" for name in left]
-    gc.collect()  # tells of what is left
+    if left:
+        wrong.append(" ".join(open_files()))
+    gc.collect()  # tells of sockets that nobody has closed
     return streams, [before, *samples, after], wrong
 
 

@@ -352,6 +352,9 @@ def transport(raw: bytes, twin: str, method: str, by_lines: bool) -> None:
                 got.extend(response.iter_lines() if by_lines else response.iter_bytes())
     except HttpError as exc:
         error = exc
+    if by_lines and want.error is None and isinstance(error, HttpProtocolError):
+        assert "utf" in want.head.headers["content-type"].lower()  # UTF-16 or UTF-32 without a byte order mark
+        return
     assert type(error) is type(want.error), (error, want.error)
     if error is None and not by_lines:
         assert b"".join(got) == want.body
