@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import os
 import random
 import re
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -162,7 +164,7 @@ async def proxy(port: int, server_port: int) -> None:
                 await asyncio.sleep(60)  # until it is cancelled
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers, held = [writer], []  # type: ignore[var-annotated]
+        writers, pumps, held = [writer], [], []  # type: ignore[var-annotated]
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server_port)
             writers.append(server_writer)
@@ -179,12 +181,12 @@ async def proxy(port: int, server_port: int) -> None:
                     await asyncio.wait(pumps, timeout=random.choice((0.5, 3 * SILENCE)))
                 if "reset" in fault:
                     reset(writer)
+        except OSError:
+            pass  # no server at the moment, or the client has gone
+        finally:
             for task in pumps:
                 task.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-        except OSError:
-            pass  # no server at the moment
-        finally:
             for each in writers:
                 each.close()
 
@@ -308,10 +310,16 @@ class Sample:
         self.tasks = len(asyncio.all_tasks())
 
 
+def open_files() -> list[str]:
+    return sorted(str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+
 async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], list[str]]:
     """Run the clients and return their accounts, the samples, and what went wrong beside them."""
     wrong: list[str] = []
     sys.unraisablehook = lambda args: wrong.append(f"unraisable: {args.exc_value!r}")
+    warnings.simplefilter("always", ResourceWarning)  # of a socket that only the garbage collector closes
+    warnings.showwarning = lambda message, *_, **__: wrong.append(f"warning: {message}")
     threading.excepthook = lambda args: wrong.append(f"in a thread: {args.exc_value!r}")
     asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(f"in the loop: {context}"))
     started = time.monotonic()
@@ -339,6 +347,9 @@ async def soak(minutes: float, port: int) -> tuple[list[Stream], list[Sample], l
             break
         await asyncio.sleep(0.1)
     wrong += [f"{name} left: {getattr(after, name)}, at first {getattr(before, name)}" for name in left]
+    if left:
+        wrong.append(" ".join(open_files()))
+    gc.collect()  # tells of sockets that nobody has closed
     return streams, [before, *samples, after], wrong
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 STUCK = 60.0  # s without an event after which a stream counts as hanging
 WARM = 10.0  # minutes that a run must take for growth to be judged: allocators, buffers and caches fill up at first
-GROWTH = 1.05  # of anything from the second quarter of the run to the last: more is not flat
+GROWTH = {"rss": 1.05, "fds": 1.25, "threads": 1.25, "tasks": 1.25}
+"""The most that there may be in the last quarter of the run, to what was in the second. How many streams are just being
+opened depends on how busy the machine is; and what leaks is also left at the end."""
 
 
 def total(streams: list[Stream], name: str) -> int:
@@ -51,9 +53,9 @@ def failures(streams: list[Stream], samples: list[Sample]) -> Iterator[str]:
             yield f"stream {stream.number} ended with {stream.error!r}"
         if max(stream.longest, stream.silent) > STUCK:
             yield f"stream {stream.number} was silent for {max(stream.longest, stream.silent):.0f} s"
-    for name in ("rss", "fds", "threads", "tasks") if samples[-2].minutes >= WARM else ():
+    for name, growth in GROWTH.items() if samples[-2].minutes >= WARM else ():
         early, late = quarter(samples, 1, name), quarter(samples, 3, name)
-        if late > GROWTH * early + 1:
+        if late > growth * early + 1:
             yield f"{name} not flat: {early:.1f} in the second quarter, {late:.1f} in the last"
 
 
@@ -108,7 +110,7 @@ def draw(samples: list[Sample], path: Path) -> None:
         ("threads", "threads", "#b46ad6"),
     ):
         lower.plot(minutes, [getattr(sample, name) for sample in during], color=colour, label=label)
-    lower.legend(frameon=False, ncols=3, loc="center")
+    lower.legend(frameon=False, ncols=3, loc="center", bbox_to_anchor=(0.5, 0.35))
     lower.set_xlabel("minutes")
     for axes in (upper, lower):
         axes.set_ylim(bottom=0)
