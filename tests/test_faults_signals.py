@@ -87,7 +87,24 @@ class Child:
         assert json.loads(line) == list(what)
 
     def gets(self, number: int) -> None:
+        """Sends a signal once the child is blocked: what it says last, it says a little earlier.
+
+        An exception that a handler raises between the making of a coroutine and its first step would be followed by
+        a warning of Python's, whoever wrote the coroutine.
+        """
+        deadline = time.monotonic() + WITHIN
+        before, now = "", self._main_thread()
+        while now != before or "(sleeping)" not in now:
+            assert time.monotonic() < deadline, f"the child does not come to rest: {now}"
+            time.sleep(0.01)
+            before, now = now, self._main_thread()
         self.process.send_signal(number)
+
+    def _main_thread(self) -> str:
+        """Its state, and how often it has run: of two equal ones, it has done nothing in between (Linux)."""
+        pid = self.process.pid
+        status = Path(f"/proc/{pid}/task/{pid}/status").read_text(encoding="ascii").splitlines()
+        return " ".join([line for line in status if line.startswith("State:") or "ctxt_switches:" in line])
 
     def ends(self, code: int) -> None:
         """It has said all, and nothing on stderr."""
