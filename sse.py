@@ -33,7 +33,6 @@ import sys
 import time
 from codecs import utf_8_decode
 from collections import deque
-from types import SimpleNamespace
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than this whole module
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
     import threading
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
     from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
     from typing_extensions import Self
@@ -598,6 +597,9 @@ def _as_text(line: Any) -> str:
 # somebody else's stream, in the clients below it reads from a connection.
 
 
+_NOTHING: deque[SSEEvent] = deque()
+
+
 class _Events:
     """Parsed events on their way to the consumer."""
 
@@ -607,7 +609,9 @@ class _Events:
     def __init__(self, last_event_id: str, **options: Any) -> None:
         self._parser = SSEParser(last_event_id, **options)
         self._ready: deque[SSEEvent] = deque()
-        self._given_id = last_event_id  # of the event given out last, for as long as others are ready
+        self._pop = self._ready.popleft  # bound once, since it is called for every event
+        self._given: SSEEvent | None = None  # the event of the last chunk that was given out last
+        self._id_before = last_event_id  # of that chunk
         self._failure: Exception | None = None  # to be raised; kept while a cancellation may get in between
         self._ended = False  # nothing comes after what is ready
         self._closed = False  # nor does that
@@ -615,19 +619,20 @@ class _Events:
     @property
     def last_event_id(self) -> str:
         """The last event ID as of the last event given out: where to resume."""
-        return self._given_id if self._ready else self._parser.last_event_id
+        if not self._ready:
+            return self._parser.last_event_id
+        return self._id_before if self._given is None else self._given.id
 
     def _take(self, chunk: Chunk) -> list[SSEEvent]:
         """Parse a chunk: its events become ready."""
-        self._given_id = self._parser.last_event_id
+        self._given, self._id_before = None, self._parser.last_event_id
         events = self._parser.feed(chunk)
         self._ready.extend(events)
         return events
 
-    def _give(self) -> SSEEvent:
-        event = self._ready.popleft()
-        self._given_id = event.id
-        return event
+    def _shut(self) -> None:
+        """Nothing is given out any more, whatever is ready."""
+        self._closed, self._pop = True, _NOTHING.popleft
 
     def _check_end(self, end: type[Exception]) -> None:
         """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
@@ -650,7 +655,12 @@ class _Blocking(_Events):
         return self
 
     def __next__(self) -> SSEEvent:
-        while self._closed or not self._ready:
+        while True:
+            try:
+                event = self._given = self._pop()
+                return event
+            except IndexError:
+                pass
             try:
                 self._check_end(StopIteration)
                 self._advance()
@@ -659,10 +669,9 @@ class _Blocking(_Events):
                 self._stop()
                 self._failure = None
                 raise
-        return self._give()
 
     def _stop(self) -> None:
-        self._closed = True
+        self._shut()
 
 
 class _Async(_Events):
@@ -676,7 +685,12 @@ class _Async(_Events):
         return self
 
     async def __anext__(self) -> SSEEvent:
-        while self._closed or not self._ready:
+        while True:
+            try:
+                event = self._given = self._pop()
+                return event
+            except IndexError:
+                pass
             try:
                 self._check_end(StopAsyncIteration)
                 await self._advance()
@@ -685,14 +699,13 @@ class _Async(_Events):
                 await self._stop()
                 self._failure = None
                 raise
-        return self._give()
 
     async def aclose(self) -> None:
         """The same as `close`."""
         await self.close()
 
     async def _stop(self) -> None:
-        self._closed = True
+        self._shut()
 
 
 class _Source(_Events):
@@ -746,7 +759,7 @@ class EventSource(_Source, _Blocking):
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed = True
+        self._shut()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "close"):
                 closable.close()
@@ -767,7 +780,7 @@ class AsyncEventSource(_Source, _Async):
 
     async def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed = True
+        self._shut()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "aclose"):
                 await closable.aclose()
@@ -926,6 +939,22 @@ def _missing_transport(*_: object) -> Any:
     raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
 
 
+class _Stats:
+    """What a client has counted up to now."""
+
+    __slots__ = ("_ready", "bytes", "connects", "last_activity", "parsed", "retries")
+
+    def __init__(self, ready: Sized) -> None:
+        self._ready = ready
+        self.bytes = self.connects = self.retries = self.parsed = 0
+        self.last_activity: float | None = None
+
+    @property
+    def events(self) -> int:
+        """How many were given out."""
+        return self.parsed - len(self._ready)
+
+
 class _Client(_Events):
     """What both clients are, but for opening, reading, waiting and closing."""
 
@@ -1051,7 +1080,7 @@ class _Client(_Events):
         from threading import RLock
 
         self.response: Any = None  # of the current connection: status_code, headers, url; None between two
-        self.stats = SimpleNamespace(events=0, bytes=0, connects=0, retries=0, last_activity=None)
+        self.stats = _Stats(self._ready)
         self._chunks: Any = None  # the iterator over its body
         self._streaming = False  # it was accepted: its body is the stream
         self._due = 0.0  # when to open next, on the monotonic clock
@@ -1194,14 +1223,19 @@ class _Client(_Events):
         """A chunk has arrived: its events become ready, up to `until`."""
         self.stats.bytes += len(chunk)
         self.stats.last_activity = self._now()
-        for event in self._take(chunk):
+        events = self._take(chunk)
+        if events:
             self._failures = 0
-            if event.data == self._until:
-                while self._ready.pop() is not event:
-                    pass
-                self._parser.last_event_id = event.id
-                self._finish("until")
-                break
+        if self._until is not None:
+            for number, event in enumerate(events):
+                if event.data == self._until:
+                    for _ in events[number:]:
+                        self._ready.pop()
+                    del events[number:]
+                    self._parser.last_event_id = event.id
+                    self._finish("until")
+                    break
+        self.stats.parsed += len(events)
 
     def _lost(self, cause: Exception | None) -> None:
         """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.
@@ -1264,10 +1298,6 @@ class _Client(_Events):
         self._ended = True
         _log("info", "%s: end (%s)", _shown(self.url), why)
 
-    def _give(self) -> SSEEvent:
-        self.stats.events += 1
-        return super()._give()
-
 
 # === 5. Blocking client ==============================================================================================
 #
@@ -1297,7 +1327,7 @@ class SSEClient(_Client, _Blocking):
 
     def close(self) -> None:
         """End the stream, from any thread: a consumer that blocks in it ends its loop at once; idempotent."""
-        self._closed = True
+        self._shut()
         self._interrupt()
 
     # Private
@@ -1395,7 +1425,7 @@ class AsyncSSEClient(_Client, _Async):
 
     async def close(self) -> None:
         """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
-        self._closed = True
+        self._shut()
         _abandon(self._opening, self._reading, self.response, self._owned_transport)  # all, before the first await
         await _cancel(self._opening)
         await self._hang_up()
