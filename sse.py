@@ -597,7 +597,7 @@ def _as_text(line: Any) -> str:
 # somebody else's stream, in the clients below it reads from a connection.
 
 
-_NOTHING: deque[SSEEvent] = deque()
+_NOTHING: list[SSEEvent] = []
 
 
 class _Events:
@@ -608,8 +608,8 @@ class _Events:
 
     def __init__(self, last_event_id: str, **options: Any) -> None:
         self._parser = SSEParser(last_event_id, **options)
-        self._ready: deque[SSEEvent] = deque()
-        self._pop = self._ready.popleft  # bound once, since it is called for every event
+        self._ready: list[SSEEvent] = []  # the next event last
+        self._pop = self._ready.pop  # bound once, since it is called for every event
         self._given: SSEEvent | None = None  # the event of the last chunk that was given out last
         self._id_before = last_event_id  # of that chunk
         self._failure: Exception | None = None  # to be raised; kept while a cancellation may get in between
@@ -627,12 +627,12 @@ class _Events:
         """Parse a chunk: its events become ready."""
         self._given, self._id_before = None, self._parser.last_event_id
         events = self._parser.feed(chunk)
-        self._ready.extend(events)
+        self._ready[:0] = reversed(events)
         return events
 
     def _shut(self) -> None:
         """Nothing is given out any more, whatever is ready."""
-        self._closed, self._pop = True, _NOTHING.popleft
+        self._closed, self._pop = True, _NOTHING.pop
 
     def _check_end(self, end: type[Exception]) -> None:
         """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
@@ -795,7 +795,7 @@ class AsyncEventSource(_Source, _Async):
         if self._chunked:
             self._take(item)
         else:
-            self._ready.extend(self._parser._interpret((item,)))
+            self._ready += self._parser._interpret((item,))
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
@@ -1229,9 +1229,7 @@ class _Client(_Events):
         if self._until is not None:
             for number, event in enumerate(events):
                 if event.data == self._until:
-                    for _ in events[number:]:
-                        self._ready.pop()
-                    del events[number:]
+                    del self._ready[: len(events) - number], events[number:]
                     self._parser.last_event_id = event.id
                     self._finish("until")
                     break
@@ -1472,9 +1470,10 @@ class AsyncSSEClient(_Client, _Async):
     async def _next_chunk(self, seconds: float | None) -> Any:
         if self._chunks is None:
             self._chunks = aiter(self.response.aiter_bytes())
-        if getattr(self._chunks, "resumable", False):  # httpclient's, which can be cancelled
+        resume = getattr(self._chunks, "resume", None)
+        if resume is not None:  # httpclient's, which can be cancelled
             self.response.read_timeout = seconds
-            return await anext(self._chunks, None)
+            return await resume() or None
         import asyncio
 
         if self._reading is None:
@@ -1504,7 +1503,9 @@ class AsyncSSEClient(_Client, _Async):
 async def _wait_and_connect(client: AsyncSSEClient) -> Exception | None:
     import asyncio
 
-    await asyncio.sleep(max(0.0, client._due - client._now()))
+    wait_s = client._due - client._now()
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
     return await _Client._connect(client)
 
 

@@ -567,38 +567,6 @@ async def test_cancelled_again_and_again_loses_nothing(async_driver: Any) -> Non
         assert len(server.connections) >= 20
 
 
-@pytest.mark.xfail(reason="a second cancellation skips the closing of what has just been connected")
-async def test_connection_that_is_given_up_twice_is_closed(leaks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelled, and again before that has come through: the connection that was just made is not forgotten."""
-    connect, connected = httpclient._async_connect, asyncio.Event()
-
-    async def unstoppable(route: Any) -> Any:
-        """Connects at the very moment when it is cancelled."""
-        connection = await connect(route)
-        connected.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        await asyncio.sleep(0)
-        connections.append(connection)
-        return connection
-
-    monkeypatch.setattr(httpclient, "_async_connect", unstoppable)
-    connections: list[Any] = []
-    with ScriptServer(then=[HOLD]) as server:
-        task = asyncio.ensure_future(httpclient.async_get(server.url))
-        await connected.wait()
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        try:
-            await eventually(lambda: connections and connections[0]._closed, within=1)
-        finally:
-            await eventually(lambda: connections)
-            connections[0].close()
-
-
 # === Use after the end ===
 
 
