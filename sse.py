@@ -324,8 +324,8 @@ def _reason(cause: BaseException | None, url: str) -> str:
 _BLOCK = r"""
     (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
     (?: event:[ ]?+(.*+)\n )?+                   # 2: the event type
-    data:[ ]?+(.*+(?:\ndata:[ ].*+)*+)\n\n       # 3: the data; further lines still with their field name
-    | ((?: :.*+\n\n?+ )++                       # 4: comments, which end no block, as none has begun;
+    data:[ ]?+(.*+)((?:\ndata:[ ].*+)*+)\n\n     # 3, 4: the data; further lines still with their field name
+    | ((?: :.*+\n\n?+ )++                       # 5: comments, which end no block, as none has begun;
     | (?: .++\n )++\n?+ | \n )                  # or any other lines up to and with a blank one, or to the end
 """
 if sys.version_info < (3, 11):  # possessive quantifiers only save time
@@ -492,13 +492,12 @@ class SSEParser:
 
     def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
         """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
-        blocks: Iterable[tuple[str, str, str, str]]
         if lines.find("\n", 0, 1024) < 0 and lines[:6] == "data: " and lines.find("\n") == len(lines) - 2:
-            blocks = [("", "", lines[6:-2], "")]  # one long line: str methods are several times as fast
+            blocks = [("", "", lines[6:-2], "", "")]  # one long line: str methods are several times as fast
         else:
             blocks = _BLOCKS(lines)
         last_event_id = self.last_event_id
-        for id, event, data, other in blocks:
+        for id, event, data, more, other in blocks:
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
@@ -507,8 +506,8 @@ class SSEParser:
                 continue
             if id:
                 last_event_id = id
-            if "\n" in data:
-                data = data.replace("\ndata: ", "\n")
+            if more:
+                data += more.replace("\ndata: ", "\n")
             draft: Any = _Draft()
             draft.event = event or "message"
             draft.data = data
