@@ -600,7 +600,8 @@ def _text(line: Any) -> str:
 #
 # Events come in batches and go out one by one. `_Events` keeps those that are ready and the error that comes after
 # them; `_Blocking` and `_Async` are the iterator over it, `_advance` the one step that differs: here it pulls from
-# somebody else's stream, in the clients below it reads from a connection.
+# somebody else's stream, in the clients below it reads from a connection. Only the lines of an EventSource go another
+# way: the parser pulls them itself, one event at a time.
 
 
 class _Events:
@@ -703,6 +704,8 @@ class _Async(_Events):
 class _Source(_Events):
     """What both event sources are, but for the pulling."""
 
+    _iterate: Any
+
     def __init__(
         self,
         lines: Any,
@@ -735,9 +738,6 @@ class _Source(_Events):
     def retry(self) -> int | None:
         """The reconnection time in ms that the stream asked for last, or `None`."""
         return self._parser.retry
-
-    def _iterate(self, source: Any) -> Any:
-        raise NotImplementedError
 
 
 class EventSource(_Source, _Blocking):
