@@ -411,12 +411,7 @@ class _ChunkedBody:
                 self._left -= len(piece)
                 if self._left:
                     return
-            end = data.find(b"\n", at + 2, at + 20) + 1
-            size = self._sizes.get(data[at:end])
-            if size is not None and end + size <= len(data):  # a shortcut, three times as fast
-                out.append(data[end : end + size])
-                at = end + size
-                continue
+            at = self._take_whole_chunks(data, at, out)
             line = _CHUNK_LINE.match(data, at)
             if line is None or line.end() - at > MAX_CHUNK_LINE + 2:
                 rest = self._buffer = data[at:]
@@ -435,6 +430,17 @@ class _ChunkedBody:
             raise HttpProtocolError(f"a trailer section is longer than {MAX_HEAD} bytes")
         self.complete = end >= 0
         self.surplus = len(self._buffer) > end + 4
+
+    def _take_whole_chunks(self, data: bytes, at: int, out: list[bytes]) -> int:
+        """Where the chunks end that have come whole, after lines that have come before: a shortcut, thrice as fast."""
+        find, sizes, append, length = data.find, self._sizes, out.append, len(data)
+        while True:
+            end = find(b"\n", at + 2, at + 20) + 1
+            stop = end + sizes.get(data[at:end], length)
+            if stop > length or not end:
+                return at
+            append(data[end:stop])
+            at = stop
 
     def end(self) -> None:
         raise HttpConnectionError("the connection was closed before the last chunk of the body")
@@ -487,7 +493,7 @@ class _Body:
 
     def take(self) -> bytes:
         """Decoded data that is ready; b"" when more must be received first, or the body is `complete`."""
-        if self._undecodable and self._waiting:
+        if self._undecodable and any(self._waiting):
             raise HttpProtocolError(self._undecodable)
         if self._inflate is not None:
             data = self._gunzip()
