@@ -487,7 +487,7 @@ class _Body:
 
     def take(self) -> bytes:
         """Decoded data that is ready; b"" when more must be received first, or the body is `complete`."""
-        if self._undecodable and not self.complete:
+        if self._undecodable and self._waiting:
             raise HttpProtocolError(self._undecodable)
         if self._inflate is not None:
             data = self._gunzip()
@@ -879,7 +879,8 @@ class _BaseTransport:
             _parse_proxy(proxy)
         self._verify, self._proxy = verify, proxy
         self._context: ssl.SSLContext | None = None  # made once, when first needed
-        self._last: tuple[_Route, ssl.SSLObject] | None = None  # whose session the next connection may resume
+        # What the next connection may resume, if it takes the same route: a session, or whoever has it by then
+        self._last: tuple[_Route | None, ssl.SSLSession | ssl.SSLObject | None] = None, None
         self._idle: list[Any] = []  # at most one; a list, since its methods are atomic
         self._busy: set[Any] = set()  # whose response head has not come
         self._one_request = False
@@ -965,9 +966,10 @@ class _BaseTransport:
                 raise HttpProtocolError("the proxy sent data into the tunnel before the server could")
         if route.server_name:
             self._context = self._context or _make_context(self._verify)
-            session = self._last[1].session if self._last is not None and self._last[0] == route else None
+            last_route, last = self._last
+            session = getattr(last, "session", last) if last_route == route else None
             await connection.start_tls(self._context, route.server_name, session, left)
-            self._last = route, connection.tls
+            self._last = route, session if connection.tls.session_reused else connection.tls  # each look copies it
 
 
 def _look_up(host: str, port: int, tell: Callable[[Any], object]) -> None:
@@ -1410,10 +1412,8 @@ class AsyncResponse(_BaseResponse):
 class _AsyncBytes:
     """The iterator of `aiter_bytes`: no generator, since a cancellation would end that."""
 
-    resumable = True  # what tells `sse` so
-
     def __init__(self, response: AsyncResponse) -> None:
-        self._next = response._next
+        self.resume = response._next  # the same for `sse`: b"" at the end
         self._content = response._content
 
     def __aiter__(self) -> Self:
@@ -1421,7 +1421,7 @@ class _AsyncBytes:
 
     async def __anext__(self) -> bytes:
         if self._content is None:
-            data = await self._next()
+            data = await self.resume()
         else:
             data, self._content = self._content, b""
         if not data:

@@ -33,7 +33,6 @@ import sys
 import time
 from codecs import utf_8_decode
 from collections import deque
-from types import SimpleNamespace
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than this whole module
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
     import threading
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
     from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
     from typing_extensions import Self
@@ -316,16 +315,16 @@ def _reason(cause: BaseException | None, url: str) -> str:
 # === 2. Parser =======================================================================================================
 #
 # Bytes become text, every line end becomes LF. From there every line goes through `_interpret`, where each rule of
-# "Interpreting an event stream" stands once; event sources call it too. It keeps the block in local variables, from
-# the first line to the blank one. Whole blocks of the common shape are cut out of a chunk by `_dispatch_blocks`
-# instead, three times as fast, and only if their lines would give the same event. A line that has not ended waits in
-# a list of pieces, joined once when the end has come: the cost is linear however the stream is sliced.
+# "Interpreting an event stream" stands once, with the block in local variables; event sources iterate over it too.
+# Whole blocks of the common shapes are cut out of a chunk by `_dispatch_blocks` instead, up to three times as fast, and
+# only if their lines would give the same event. A line that has not ended waits in a list of pieces, joined once when
+# the end has come: the cost is linear however the stream is sliced.
 
 _BLOCK = r"""
     (?: id:[ ]?+([^\n\0 ][^\n\0]*+)\n )?+        # 1: an ID, neither empty, nor with a space at its start, nor with NUL
     (?: event:[ ]?+(.*+)\n )?+                   # 2: the event type
-    data:[ ]?+(.*+(?:\ndata:[ ].*+)*+)\n\n       # 3: the data; further lines still with their field name
-    | ((?: :.*+\n\n?+ )++                       # 4: comments, which end no block, as none has begun;
+    data:[ ]?+(.*+)((?:\ndata:[ ].*+)*+)\n\n     # 3, 4: the data; further lines still with their field name
+    | ((?: :.*+\n\n?+ )++                       # 5: comments, which end no block, as none has begun;
     | (?: .++\n )++\n?+ | \n )                  # or any other lines up to and with a blank one, or to the end
 """
 if sys.version_info < (3, 11):  # possessive quantifiers only save time
@@ -389,6 +388,17 @@ class SSEParser:
                 text = chunk.decode()
             except UnicodeDecodeError:
                 text = self._decode(chunk)
+            rest = text.removeprefix("data: ")
+            if len(rest) < len(text) <= self._limit:
+                data = rest.removesuffix("\n\n")
+                if len(data) < len(rest) and "\n" not in data and "\r" not in data:  # as LLM APIs send it
+                    draft: Any = _Draft()
+                    draft.event = "message"
+                    draft.data = data
+                    draft.id = self.last_event_id
+                    draft.retry = None
+                    draft.__class__ = SSEEvent
+                    return [draft]
         elif self._error is not None:
             raise self._error
         else:
@@ -396,13 +406,19 @@ class SSEParser:
         if "\r" in text:
             self._skip_lf = text[-1] == "\r"
             self._clean = self._clean and not self._skip_lf
-            text = "\n".join(text.split("\r\n")).replace("\r", "\n")  # twice as fast as to replace CRLF
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
         events: list[SSEEvent] = []
         try:
-            if self._clean and text.endswith("\n\n") and len(text) <= self._limit:
+            whole = self._clean and text.endswith("\n\n") and len(text) <= self._limit
+            if not whole:
+                text = self._take_blocks(text, events)
+            if text:
                 self._dispatch_blocks(text, events)
-            else:
-                self._collect(text, events)
+            if not whole:
+                if self._pieces_size > self._block[-1]:
+                    raise SSELimitError(self._limit)
+                waits = self._pieces or self._undecoded or self._skip_lf or not self._bom_checked
+                self._clean = not waits and self._block == self._no_block
         except Exception as exc:
             self._clean = False
             self._error = exc
@@ -448,47 +464,39 @@ class SSEParser:
             text = text.removeprefix("\n")
         return text
 
-    def _collect(self, text: str, events: list[SSEEvent]) -> None:
-        """Interpret the complete lines of a text that begins and ends anywhere; keep the rest."""
+    def _take_blocks(self, text: str, events: list[SSEEvent]) -> str:
+        """What of a text that begins and ends anywhere is left for the fast path.
+
+        Without the lines of a block that is open, which are interpreted here, and without a line that has not ended.
+        """
         end = text.rfind("\n") + 1
-        if end:
-            lines = text[:end]
-            if self._pieces:
-                lines = "".join([*self._pieces, lines])
-                self._pieces, self._pieces_size = [], 0
-            if len(lines) > self._block[-1]:
-                start = len(lines)  # with a check of every line
-            elif self._block == self._no_block:
-                start = 0
-            else:
-                start = lines.find("\n\n") + 2
-                if start < 2:
-                    start = len(lines)
-            if start:
-                events.extend(self._interpret(lines[: start - 1].split("\n")))
-            if start < len(lines):
-                self._dispatch_blocks(lines[start:], events)
+        lines = text[:end]
+        if end and self._pieces:
+            lines = "".join([*self._pieces, lines])
+            self._pieces, self._pieces_size = [], 0
         if end < len(text):
             self._pieces.append(text[end:])
             self._pieces_size += len(text) - end
-            if self._pieces_size > self._block[-1]:
-                raise SSELimitError(self._limit)
-        waits = self._pieces or self._undecoded or self._skip_lf or not self._bom_checked
-        self._clean = not waits and self._block == self._no_block
+        if len(lines) > self._block[-1]:
+            start = len(lines)  # with a check of every line
+        elif not end or self._block == self._no_block:
+            start = 0
+        else:
+            start = lines.find("\n\n") + 2
+            if start < 2:
+                start = len(lines)
+        if start:
+            events.extend(self._interpret(lines[: start - 1].split("\n")))
+        return lines[start:]
 
     def _dispatch_blocks(self, lines: str, events: list[SSEEvent]) -> None:
         """Interpret complete lines, each with its LF, of which the first begins a block: the fast path."""
-        if lines.startswith("data: ") and lines.find("\n") == len(lines) - 2:  # one line of data, one blank line
-            draft: Any = _Draft()
-            draft.event = "message"
-            draft.data = lines[6:-2]
-            draft.id = self.last_event_id
-            draft.retry = None
-            draft.__class__ = SSEEvent
-            events.append(draft)
-            return
+        if lines.find("\n", 0, 1024) < 0 and lines[:6] == "data: " and lines.find("\n") == len(lines) - 2:
+            blocks = [("", "", lines[6:-2], "", "")]  # one long line: str methods are several times as fast
+        else:
+            blocks = _BLOCKS(lines)
         last_event_id = self.last_event_id
-        for id, event, data, other in _BLOCKS(lines):
+        for id, event, data, more, other in blocks:
             if other:
                 if other[0] != ":" or self._on_comment is not None:
                     self.last_event_id = last_event_id
@@ -497,9 +505,9 @@ class SSEParser:
                 continue
             if id:
                 last_event_id = id
-            if "\n" in data:
-                data = data.replace("\ndata: ", "\n")
-            draft = _Draft()
+            if more:
+                data += more.replace("\ndata: ", "\n")
+            draft: Any = _Draft()
             draft.event = event or "message"
             draft.data = data
             draft.id = last_event_id
@@ -509,24 +517,24 @@ class SSEParser:
         self.last_event_id = last_event_id
 
     def _interpret(self, lines: Iterable[Any]) -> Iterator[SSEEvent]:
-        """Interpret lines; those of an open block wait for the next call.
+        """Interpret lines, text or bytes, with or without their line ends; a block left open waits for the next call.
 
-        A line is text or bytes, with or without its line end; none is taken before the event of the last is asked for.
+        No line is taken before it is needed for the event that is asked for.
         """
         lines = iter(lines)
         if not self._bom_checked:
             for line in lines:  # the first one only
                 self._bom_checked = True
-                yield from self._interpret((_text(line).removeprefix("\ufeff"),))
+                yield from self._interpret((_as_text(line).removeprefix("\ufeff"),))
                 if not isinstance(line, str):
-                    lines = map(_text, lines)  # one call for each, instead of an exception
+                    lines = map(_as_text, lines)  # one call for each, instead of an exception
                 break
         type_, data, more, id, retry, room = self._block
         for line in lines:
             try:
                 line = line.removesuffix("\n").removesuffix("\r")
             except (AttributeError, TypeError):  # no text, perhaps bytes
-                line = _text(line).removesuffix("\n").removesuffix("\r")
+                line = _as_text(line).removesuffix("\n").removesuffix("\r")
             if not line:  # "dispatch the event", unless it has no data
                 if id is not None:
                     self.last_event_id = id
@@ -579,7 +587,7 @@ class SSEParser:
         return "\n".join(more) if more else None
 
 
-def _text(line: Any) -> str:
+def _as_text(line: Any) -> str:
     if isinstance(line, str):
         return line
     if isinstance(line, (bytes, bytearray)):
@@ -591,7 +599,11 @@ def _text(line: Any) -> str:
 #
 # Events come in batches and go out one by one. `_Events` keeps those that are ready and the error that comes after
 # them; `_Blocking` and `_Async` are the iterator over it, `_advance` the one step that differs: here it pulls from
-# somebody else's stream, in the clients below it reads from a connection.
+# somebody else's stream, in the clients below it reads from a connection. Only the lines of an EventSource go another
+# way: the parser pulls them itself, one event at a time.
+
+
+_NOTHING: list[SSEEvent] = []
 
 
 class _Events:
@@ -602,8 +614,10 @@ class _Events:
 
     def __init__(self, last_event_id: str, **options: Any) -> None:
         self._parser = SSEParser(last_event_id, **options)
-        self._ready: deque[SSEEvent] = deque()
-        self._given_id = last_event_id  # of the event given out last, for as long as others are ready
+        self._ready: list[SSEEvent] = []  # the next event last
+        self._pop = self._ready.pop  # bound once, since it is called for every event
+        self._given: SSEEvent | None = None  # the event of the last chunk that was given out last
+        self._id_before = last_event_id  # of that chunk
         self._failure: Exception | None = None  # to be raised; kept while a cancellation may get in between
         self._ended = False  # nothing comes after what is ready
         self._closed = False  # nor does that
@@ -611,19 +625,20 @@ class _Events:
     @property
     def last_event_id(self) -> str:
         """The last event ID as of the last event given out: where to resume."""
-        return self._given_id if self._ready else self._parser.last_event_id
+        if not self._ready:
+            return self._parser.last_event_id
+        return self._id_before if self._given is None else self._given.id
 
     def _take(self, chunk: Chunk) -> list[SSEEvent]:
         """Parse a chunk: its events become ready."""
-        self._given_id = self._parser.last_event_id
+        self._given, self._id_before = None, self._parser.last_event_id
         events = self._parser.feed(chunk)
-        self._ready.extend(events)
+        self._ready[:0] = reversed(events)
         return events
 
-    def _give(self) -> SSEEvent:
-        event = self._ready.popleft()
-        self._given_id = event.id
-        return event
+    def _shut(self) -> None:
+        """Nothing is given out any more, whatever is ready."""
+        self._closed, self._pop = True, _NOTHING.pop
 
     def _check_end(self, end: type[Exception]) -> None:
         """Raise what comes when no event is ready: the end, or the error that the parser met after the last event."""
@@ -646,7 +661,12 @@ class _Blocking(_Events):
         return self
 
     def __next__(self) -> SSEEvent:
-        while self._closed or not self._ready:
+        while True:
+            try:
+                event = self._given = self._pop()
+                return event
+            except IndexError:
+                pass
             try:
                 self._check_end(StopIteration)
                 self._advance()
@@ -655,10 +675,9 @@ class _Blocking(_Events):
                 self._stop()
                 self._failure = None
                 raise
-        return self._give()
 
     def _stop(self) -> None:
-        self._closed = True
+        self._shut()
 
 
 class _Async(_Events):
@@ -672,7 +691,12 @@ class _Async(_Events):
         return self
 
     async def __anext__(self) -> SSEEvent:
-        while self._closed or not self._ready:
+        while True:
+            try:
+                event = self._given = self._pop()
+                return event
+            except IndexError:
+                pass
             try:
                 self._check_end(StopAsyncIteration)
                 await self._advance()
@@ -681,18 +705,19 @@ class _Async(_Events):
                 await self._stop()
                 self._failure = None
                 raise
-        return self._give()
 
     async def aclose(self) -> None:
         """The same as `close`."""
         await self.close()
 
     async def _stop(self) -> None:
-        self._closed = True
+        self._shut()
 
 
 class _Source(_Events):
     """What both event sources are, but for the pulling."""
+
+    _iterate: Any
 
     def __init__(
         self,
@@ -727,9 +752,6 @@ class _Source(_Events):
         """The reconnection time in ms that the stream asked for last, or `None`."""
         return self._parser.retry
 
-    def _iterate(self, source: Any) -> Any:
-        raise NotImplementedError
-
 
 class EventSource(_Source, _Blocking):
     """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
@@ -742,7 +764,7 @@ class EventSource(_Source, _Blocking):
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed = True
+        self._shut()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "close"):
                 closable.close()
@@ -763,7 +785,7 @@ class AsyncEventSource(_Source, _Async):
 
     async def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
-        self._closed = True
+        self._shut()
         for closable in (self._iterator, self._source):
             if hasattr(closable, "aclose"):
                 await closable.aclose()
@@ -778,7 +800,7 @@ class AsyncEventSource(_Source, _Async):
         if self._chunked:
             self._take(item)
         else:
-            self._ready.extend(self._parser._interpret((item,)))
+            self._ready += self._parser._interpret((item,))
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
@@ -922,6 +944,22 @@ def _missing_transport(*_: object) -> Any:
     raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
 
 
+class _Stats:
+    """What a client has counted up to now."""
+
+    __slots__ = ("_ready", "bytes", "connects", "last_activity", "parsed", "retries")
+
+    def __init__(self, ready: Sized) -> None:
+        self._ready = ready
+        self.bytes = self.connects = self.retries = self.parsed = 0
+        self.last_activity: float | None = None
+
+    @property
+    def events(self) -> int:
+        """How many were given out."""
+        return self.parsed - len(self._ready)
+
+
 class _Client(_Events):
     """What both clients are, but for opening, reading, waiting and closing."""
 
@@ -1047,7 +1085,7 @@ class _Client(_Events):
         from threading import RLock
 
         self.response: Any = None  # of the current connection: status_code, headers, url; None between two
-        self.stats = SimpleNamespace(events=0, bytes=0, connects=0, retries=0, last_activity=None)
+        self.stats = _Stats(self._ready)
         self._chunks: Any = None  # the iterator over its body
         self._streaming = False  # it was accepted: its body is the stream
         self._due = 0.0  # when to open next, on the monotonic clock
@@ -1111,6 +1149,8 @@ class _Client(_Events):
                 return
         try:
             self._lost(cause)
+        except (StopIteration, StopAsyncIteration) as exc:  # which would end the consumer's loop
+            self._failure = RuntimeError(f"a callback or the transport raised {type(exc).__name__}")
         except Exception as exc:
             self._failure = exc  # for the next step: to hang up comes first, and can be cancelled
         await self._hang_up()
@@ -1123,8 +1163,6 @@ class _Client(_Events):
         request = self._request(await self._result(headers))
         try:
             response = self.response = await self._result(self._transport(request, self._timeout))
-        except (StopIteration, StopAsyncIteration) as exc:  # which would end the consumer's loop
-            raise RuntimeError(f"the transport raised {type(exc).__name__}") from exc
         except Exception as exc:
             return exc
         return self._refusal(response, await self._error_body()) if self._is_refused(response) else None
@@ -1190,14 +1228,17 @@ class _Client(_Events):
         """A chunk has arrived: its events become ready, up to `until`."""
         self.stats.bytes += len(chunk)
         self.stats.last_activity = self._now()
-        for event in self._take(chunk):
+        events = self._take(chunk)
+        if events:
             self._failures = 0
-            if event.data == self._until:
-                while self._ready.pop() is not event:
-                    pass
-                self._parser.last_event_id = event.id
-                self._finish("until")
-                break
+        if self._until is not None:
+            for number, event in enumerate(events):
+                if event.data == self._until:
+                    del self._ready[: len(events) - number], events[number:]
+                    self._parser.last_event_id = event.id
+                    self._finish("until")
+                    break
+        self.stats.parsed += len(events)
 
     def _lost(self, cause: Exception | None) -> None:
         """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.
@@ -1260,10 +1301,6 @@ class _Client(_Events):
         self._ended = True
         _log("info", "%s: end (%s)", _shown(self.url), why)
 
-    def _give(self) -> SSEEvent:
-        self.stats.events += 1
-        return super()._give()
-
 
 # === 5. Blocking client ==============================================================================================
 #
@@ -1293,7 +1330,7 @@ class SSEClient(_Client, _Blocking):
 
     def close(self) -> None:
         """End the stream, from any thread: a consumer that blocks in it ends its loop at once; idempotent."""
-        self._closed = True
+        self._shut()
         self._interrupt()
 
     # Private
@@ -1391,7 +1428,7 @@ class AsyncSSEClient(_Client, _Async):
 
     async def close(self) -> None:
         """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
-        self._closed = True
+        self._shut()
         _abandon(self._opening, self._reading, self.response, self._owned_transport)  # all, before the first await
         await _cancel(self._opening)
         await self._hang_up()
@@ -1438,9 +1475,10 @@ class AsyncSSEClient(_Client, _Async):
     async def _next_chunk(self, seconds: float | None) -> Any:
         if self._chunks is None:
             self._chunks = aiter(self.response.aiter_bytes())
-        if getattr(self._chunks, "resumable", False):  # httpclient's, which can be cancelled
+        resume = getattr(self._chunks, "resume", None)
+        if resume is not None:  # httpclient's, which can be cancelled
             self.response.read_timeout = seconds
-            return await anext(self._chunks, None)
+            return await resume() or None
         import asyncio
 
         if self._reading is None:
@@ -1470,7 +1508,9 @@ class AsyncSSEClient(_Client, _Async):
 async def _wait_and_connect(client: AsyncSSEClient) -> Exception | None:
     import asyncio
 
-    await asyncio.sleep(max(0.0, client._due - client._now()))
+    wait_s = client._due - client._now()
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
     return await _Client._connect(client)
 
 

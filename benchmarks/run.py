@@ -21,6 +21,7 @@ PROGRAMS = ("parse", "end_to_end", "footprint", "latency", "reconnect")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, help="of each program; by default each has its own number")
     parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=PROGRAMS, help="keep the other results")
     options = parser.parse_args()
     begin = time.monotonic()
@@ -30,11 +31,14 @@ def main() -> None:
         for program in options.only:
             output = Path(folder, program)
             command = [sys.executable, HERE / f"{program}.py", "--json", output, *["--quick"] * options.quick]
+            if options.rounds:
+                command += ["--rounds", str(options.rounds)]
             subprocess.run(command, check=True)
             results[program] = json.loads(output.read_text())
+            if not options.quick:
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(json.dumps(results, indent=1) + "\n")
     if not options.quick:
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
         for program in ("page", "plots"):
             subprocess.run([sys.executable, HERE / f"{program}.py"], check=True)
     missed = [t["figure"] for program in PROGRAMS for t in results.get(program, {}).get("targets", ()) if not t["met"]]

@@ -152,12 +152,14 @@ def _body(shape: str, name: str, number: str) -> bytes:
     return b"".join(map(chunk, blocks)) + chunk(b"")
 
 
-async def _send_body(writer: asyncio.StreamWriter, shape: str, name: str, number: str = "") -> None:
+async def _send_body(writer: asyncio.StreamWriter, shape: str, name: str, number: str = "", times: str = "1") -> None:
     body = memoryview(_body(shape, name, number))
     writer.write(CHUNKED)
-    for start in range(0, len(body), 1 << 18):
-        writer.write(body[start : start + (1 << 18)])
-        await writer.drain()
+    for left in reversed(range(int(times))):
+        part = body[: -len(chunk(b""))] if left else body
+        for start in range(0, len(part), 1 << 18):
+            writer.write(part[start : start + (1 << 18)])
+            await writer.drain()
 
 
 async def _send_paced(writer: asyncio.StreamWriter, rate: str, number: str) -> None:
@@ -221,6 +223,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             senders: dict[str, Callable[..., Awaitable[None]]] = {"paced": _send_paced, "wake": _wake}
             if kind in senders:
                 await senders[kind](writer, *rest)
+            elif kind == "repeat":
+                await _send_body(writer, "large", *rest)
             else:  # SDKs append a path of their own
                 await _send_body(writer, kind, *rest[:2])
         writer.close()

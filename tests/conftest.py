@@ -20,7 +20,8 @@ BODY_WITHIN = 40.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A run that is terminated stops its servers, as one that is interrupted does."""
+    """A run that is terminated stops its servers, as one that is interrupted does; subprocesses buffer as usual."""
+    os.environ.pop("PYTHONUNBUFFERED", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -36,8 +37,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keeps what was imported out of later collections of garbage: tests collect often."""
+@pytest.fixture(autouse=True, scope="module")
+def old_objects() -> None:
+    """Keeps what was imported and reported so far out of later collections of garbage: tests collect often."""
     gc.collect()
     gc.freeze()
 

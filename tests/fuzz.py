@@ -804,7 +804,6 @@ TARGETS["core"] = core
 def run(name: str, examples: int, **options: Any) -> None:
     """Run so many examples of a target; an exception tells what failed, shrunk."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    logging.getLogger("sse").setLevel(logging.CRITICAL)
     TARGETS[name](settings(max_examples=examples, deadline=None, suppress_health_check=checks, **options))
 
 
@@ -832,6 +831,7 @@ def write_docs(text: str) -> None:
 
 
 def main() -> int:
+    logging.getLogger("sse").setLevel(logging.CRITICAL)
     arguments = argparse.ArgumentParser(description="Fuzz the targets of tests/fuzz.py.")
     arguments.add_argument("targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET", help=", ".join(TARGETS))
     arguments.add_argument("--minutes", type=float, default=1.0, help="for all targets together")

@@ -135,6 +135,25 @@ def test_slicing_never_matters(data: Any, stream: bytes, limit: int | None) -> N
         assert parse([same[i : i + 1] for i in range(len(same))], max_event_size=limit) == want
 
 
+BLOCKS = [
+    *(b"data: x\n\n", b"data: \n\n", b"data: x", b"data: x\n", b"data:x\n\n", b"data: \xc3\xa9\n\n", b"data: \xc3\n\n"),
+    *(b"data: " + b"x" * 2000 + b"\n\n", b"data: " + b"x" * 2000 + b"\n", b"data: " + b"x" * 2000 + b"\r\n\r\n"),
+    *(b"event: e\ndata: x\n\n", b"id: 1\ndata: x\ndata: y\n\n", b"retry: 5\ndata: x\n\n", b"id: 2\n\n", b"id: 3\n"),
+    *(b": c\n\n", b": c\n", b"\n", b"\n\n", b"\r", b"\r\r", b"data: x\r\n\r\n", b"data: x\r\r", b"data: x\ry\n\n", b""),
+]  # fmt: skip
+
+
+@thorough
+@given(st.lists(st.sampled_from(BLOCKS), max_size=12), limits | st.integers(1990, 2010))
+def test_the_fast_path_agrees(blocks: list[bytes], limit: int | None) -> None:
+    """Slices of whole blocks, and what may stand between them, give what their bytes give one by one."""
+    stream = b"".join(blocks)
+    want = reference.parse(stream, max_event_size=limit)
+    assert parse(blocks, max_event_size=limit) == want
+    assert parse([b"\n\n", *blocks], max_event_size=limit) == want
+    assert parse([stream[i : i + 1] for i in range(len(stream))], max_event_size=limit) == want
+
+
 @thorough
 @given(st.data(), streams)
 def test_nothing_waits(data: Any, stream: bytes) -> None:

@@ -511,15 +511,15 @@ def test_28_max_time_waiting_for_the_head(run: Any) -> None:
 def test_28_max_time_reading(run: Any) -> None:
     """After what has come so far; a stream that never pauses ends as well."""
     with ScriptServer([SSE, event(1), HOLD], [SSE, endless(event(1), 0.005)]) as server:
-        assert run("-m", "0.3", server.url) == (28, "id: 1\ndata: 1\n\n", "sse: --max-time: 0.3 s are over\n")
-        result = run("-m", "0.3", "--jsonl", server.url)
+        assert run("-m", "1", server.url) == (28, "id: 1\ndata: 1\n\n", "sse: --max-time: 1 s are over\n")
+        result = run("-m", "0.5", "--jsonl", server.url)
         assert result.code == 28
 
 
 def test_28_max_time_waiting_for_a_reconnect(run: Any) -> None:
     """However long that wait is; a POST that is cut by it is no lost body."""
     with ScriptServer([SSE, "retry: 50000\n\n", event(1)], [SSE, event(1), HOLD]) as server:
-        result = run("-m", "0.3", server.url)
+        result = run("-m", "1", server.url)
         assert result.code == 28
         assert "reconnecting in" in result.err
         assert run("-m", "0.3", "-d", "x", "--until", "y", server.url).code == 28
@@ -666,7 +666,7 @@ def test_until(run: Any) -> None:
 def test_heartbeat_timeout(run: Any) -> None:
     """A silent connection is given up."""
     with ScriptServer([SSE, "retry: 1\n\n", event(1), HOLD], [SSE, event(2), HOLD]) as server:
-        result = run("--heartbeat-timeout", "0.1", "-n", "2", server.url)
+        result = run("--heartbeat-timeout", "0.5", "-n", "2", server.url)
         assert (result.code, result.out) == (0, "id: 1\ndata: 1\n\nid: 2\ndata: 2\n\n")
         assert server.requests[1]["last-event-id"] == "1"
         assert result.err.count("reconnecting in") == 1

@@ -918,7 +918,7 @@ async def test_connection_errors(driver: Any, monkeypatch: pytest.MonkeyPatch) -
         ([head(transfer_encoding="chunked"), chunk("x"), CLOSE], httpclient.HttpConnectionError, "last chunk"),
         ([head(transfer_encoding="chunked"), "nonsense\r\n"], httpclient.HttpProtocolError, "chunk size b'nonsense"),
         ([head(content_encoding="gzip"), "nonsense"], httpclient.HttpProtocolError, "gzip"),
-        ([head(content_encoding="br"), HOLD], httpclient.HttpProtocolError, "br"),
+        ([head(content_encoding="br"), "\x0b\x02", HOLD], httpclient.HttpProtocolError, "br"),
         (["nonsense\r\n", HOLD], httpclient.HttpProtocolError, "b'nonsense"),
     ],
 )

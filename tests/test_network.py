@@ -825,6 +825,7 @@ async def test_chunked_body_in_every_legal_form(driver: Any) -> None:
             assert await (await driver.get(server.url)).read() == b"hello0123456789"
 
 
+STREAM_TYPE = "Content-Type: text/event-stream\r\n"
 BAD_HEADS = {
     "two lengths": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
     "two lengths in one": "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello!",
@@ -834,8 +835,8 @@ BAD_HEADS = {
     "length in words": "HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
     "unknown transfer coding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
     "chunked not last": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
-    "two content codings": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip, gzip\r\n\r\n",
-    "unknown content coding": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: br\r\n\r\n",
+    "two content codings": f"HTTP/1.1 200 OK\r\n{STREAM_TYPE}Content-Encoding: gzip, gzip\r\n\r\nhello",
+    "unknown content coding": f"HTTP/1.1 200 OK\r\n{STREAM_TYPE}Content-Encoding: br\r\n\r\nhello",
     "endless header": "HTTP/1.1 200 OK\r\nX: " + "x" * 70_000 + "\r\n\r\n",
     "many headers": "HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 257 + "\r\n",
     "endless 1xx": "HTTP/1.1 103 Early Hints\r\nX: " + "x" * 1000 + "\r\n\r\n",

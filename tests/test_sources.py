@@ -592,6 +592,54 @@ def test_wrong_elements(way: str, wrong: Any, flavour: Flavour) -> None:
     expect_end(flavour, source)
 
 
+def test_lines_of_all_kinds_in_turn() -> None:
+    """Text and bytes, with a line end and without, in one source; a BOM goes only from the first line."""
+    for first in ("\ufeffdata: 0", b"\xef\xbb\xbfdata: 0\r\n", bytearray(b"data: 0\r")):
+        lines = [first, "data: a\n", b"data: b\r\n", bytearray(b"data: c\r"), "data: d", "", b"data: e", b""]
+        lines += ["data:f\n", b"\n", "event: g\r\n", b"id: 1", b"data\n", "\r\n", "\ufeffdata: h", "\r"]
+        assert plain(sse.EventSource(lines)) == [
+            ("message", "0\na\nb\nc\nd", "", None),
+            ("message", "e", "", None),
+            ("message", "f", "", None),
+            ("g", "", "1", None),
+        ]
+
+
+def test_no_line_is_taken_too_early() -> None:
+    """An event leaves with its blank line, from the first one on: the next line may be minutes away."""
+    taken = []
+
+    def lines() -> Iterator[str]:
+        for line in ("", "data: a", "", ": ping", "data: b\n", "data: c\n", "\n", "data: d", ""):
+            taken.append(line)
+            yield line
+
+    source = sse.EventSource(lines())
+    assert taken == []
+    assert [(event.data, len(taken)) for event in source] == [("a", 3), ("b\nc", 7), ("d", 9)]
+
+
+def test_an_interrupt_ends_a_source_of_lines() -> None:
+    """Ctrl-C in the middle of a block must not make a shorter event of its rest."""
+    items: list[Any] = ["data: a\n", "\n", "data: b\n", KeyboardInterrupt(), "data: c\n", "\n"]
+
+    class Interrupted:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            item = items.pop(0)
+            if isinstance(item, KeyboardInterrupt):
+                raise item
+            return item
+
+    source = sse.EventSource(Interrupted())
+    assert next(source).data == "a"
+    with pytest.raises(KeyboardInterrupt):
+        next(source)
+    assert list(source) == []
+
+
 @both
 def test_bytes_as_a_source_are_a_mistake(way: str, flavour: Flavour) -> None:
     """A bytes object is an iterable of numbers, and numbers are neither lines nor chunks."""
