@@ -603,6 +603,13 @@ def split(pieces: Iterable[bytes], charset: str = "utf-8") -> list[str]:
     return [line for piece in pieces for line in lines.feed(piece)] + lines.feed(b"", final=True)
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_lines_without_the_byte_order_mark_of_their_charset(charset: str) -> None:
+    """What the charset cannot mean is the server's fault, no UnicodeError."""
+    with pytest.raises(HttpProtocolError, match=charset):
+        httpclient._Lines(charset).feed(b"abcd")
+
+
 @pytest.mark.parametrize(("text", "lines"), LINES)
 @pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
 def test_lines(text: str, lines: list[str], charset: str) -> None:
