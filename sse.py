@@ -947,17 +947,17 @@ def _missing_transport(*_: object) -> Any:
 class _Stats:
     """What a client has counted up to now."""
 
-    __slots__ = ("_ready", "bytes", "connects", "last_activity", "parsed", "retries")
+    __slots__ = ("_parsed", "_ready", "bytes", "connects", "last_activity", "retries")
 
     def __init__(self, ready: Sized) -> None:
         self._ready = ready
-        self.bytes = self.connects = self.retries = self.parsed = 0
+        self.bytes = self.connects = self.retries = self._parsed = 0
         self.last_activity: float | None = None
 
     @property
     def events(self) -> int:
         """How many were given out."""
-        return self.parsed - len(self._ready)
+        return self._parsed - len(self._ready)
 
 
 class _Client(_Events):
@@ -1238,7 +1238,7 @@ class _Client(_Events):
                     self._parser.last_event_id = event.id
                     self._finish("until")
                     break
-        self.stats.parsed += len(events)
+        self.stats._parsed += len(events)
 
     def _lost(self, cause: Exception | None) -> None:
         """A connection is lost or was not made (`None`: its body ended cleanly): plan the next one.

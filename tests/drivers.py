@@ -156,11 +156,11 @@ class SyncStream(Stream):
     async def next(self, timeout: float = WITHIN) -> sse.SSEEvent | None:
         if self._pending is None:
             self._pending = in_thread(next, self.client, None)
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._pending), timeout)
-        finally:
-            if self._pending.done():
-                self._pending = None
+        done, _ = await asyncio.wait({self._pending}, timeout=timeout)
+        if not done:
+            raise asyncio.TimeoutError  # the call goes on, and the next one waits for the same
+        pending, self._pending = self._pending, None
+        return pending.result()
 
     async def close(self) -> None:
         await bounded(in_thread(self.client.close))
