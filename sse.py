@@ -388,17 +388,21 @@ class SSEParser:
                 text = chunk.decode()
             except UnicodeDecodeError:
                 text = self._decode(chunk)
-            rest = text.removeprefix("data: ")
-            if len(rest) < len(text) <= self._limit:
-                data = rest.removesuffix("\n\n")
-                if len(data) < len(rest) and "\n" not in data and "\r" not in data:  # as LLM APIs send it
-                    draft: Any = _Draft()
-                    draft.event = "message"
-                    draft.data = data
-                    draft.id = self.last_event_id
-                    draft.retry = None
-                    draft.__class__ = SSEEvent
-                    return [draft]
+                self._clean = not self._undecoded
+            else:
+                # A line and a blank one, as LLM APIs and pings send them: twice as fast as the way of many blocks.
+                size = len(text)
+                if text.find("\n") == size - 2 and text[-1] == "\n" and "\r" not in text and size <= self._limit:
+                    if text[:6] == "data: ":
+                        draft: Any = _Draft()
+                        draft.event = "message"
+                        draft.data = text[6:-2]
+                        draft.id = self.last_event_id
+                        draft.retry = None
+                        draft.__class__ = SSEEvent
+                        return [draft]
+                    if text[0] == ":" and self._on_comment is None:
+                        return []
         elif self._error is not None:
             raise self._error
         else:

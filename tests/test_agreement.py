@@ -140,6 +140,7 @@ BLOCKS = [
     *(b"data: " + b"x" * 2000 + b"\n\n", b"data: " + b"x" * 2000 + b"\n", b"data: " + b"x" * 2000 + b"\r\n\r\n"),
     *(b"event: e\ndata: x\n\n", b"id: 1\ndata: x\ndata: y\n\n", b"retry: 5\ndata: x\n\n", b"id: 2\n\n", b"id: 3\n"),
     *(b": c\n\n", b": c\n", b"\n", b"\n\n", b"\r", b"\r\r", b"data: x\r\n\r\n", b"data: x\r\r", b"data: x\ry\n\n", b""),
+    *(b"data: x\n\n\xe2", b"id: 4\ndata: x\n\n\xc3", b"\xe2", b":\n\n", b":", b"d"),
 ]  # fmt: skip
 
 
