@@ -197,7 +197,7 @@ RIGHT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("options", RIGHT, ids=str)
+@pytest.mark.parametrize("options", RIGHT, ids=",".join)  # str() would show addresses
 def test_bounds_are_allowed(client: Any, options: dict[str, Any]) -> None:
     """Values at the edge of what is right construct a client, without I/O."""
     made = client("HTTP://host", **options)
@@ -620,7 +620,9 @@ def test_interval_in_force_can_be_read(twin: str) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 5])
-@pytest.mark.parametrize("loss", [EMPTY, ConnectionResetError("gone"), [": x\n\n", EOFError()]], ids=str)
+@pytest.mark.parametrize(
+    "loss", [EMPTY, ConnectionResetError("gone"), [": x\n\n", EOFError()]], ids=["end", "reset", "EOF"]
+)
 def test_max_retries_are_reconnects_in_a_row(twin: str, retries: int, loss: Any) -> None:
     """So many are made, then SSEConnectionError tells their number and its cause."""
     played = play(twin, *[loss] * 9, max_retries=retries)
@@ -996,7 +998,9 @@ def test_callback_that_closes_ends_the_loop(callback: str) -> None:
     assert all(answer.closed for answer in played.answers)
 
 
-@pytest.mark.parametrize("end", [[], [ConnectionResetError()], [ValueError("read of closed file")]], ids=str)
+@pytest.mark.parametrize(
+    "end", [[], [ConnectionResetError()], [ValueError("read of closed file")]], ids=["end", "reset", "closed file"]
+)
 def test_what_breaks_because_of_a_close_is_no_error(end: list[Any]) -> None:
     """Nor is it logged as a loss, or counted."""
     played = play("sync", [event(1), lambda client: client.close(), *end], max_retries=0)
