@@ -64,7 +64,7 @@ WRONG: list[tuple[str, type[Exception], list[Any]]] = [
     ("body", TypeError, [5, ["x"], {"a": "b"}, bytearray(b"x")]),
     ("params", TypeError, [5, "a=b", True]),
     ("timeout", TypeError, ["5", True, [1, 2], (), (1,), (1, 2, 3), (1, "2"), (True, 1)]),
-    ("timeout", ValueError, [0, -1, -0.5, NAN, (0, 1), (1, -1), (NAN, None)]),
+    ("timeout", ValueError, [0, -1, -0.5, NAN, sse.MAX_RETRY, (0, 1), (1, -1), (NAN, None)]),
     ("heartbeat_timeout", TypeError, ["5", True, (1, 2)]),
     ("heartbeat_timeout", ValueError, [0, -1, NAN]),
     ("retry_interval", TypeError, ["5", None, True]),
@@ -151,10 +151,34 @@ def test_secrets_in_wrong_arguments_are_not_shown(client: Any, options: dict[str
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"headers": [("a", "b")]}, "headers must be a mapping or a function that returns one, got list"),
+        ({"timeout": 0}, "timeout must be seconds > 0, a pair of them, or None, got 0"),
+        ({"retry_statuses": [99]}, "retry_statuses must be statuses from 300 to 599, got 99"),
+        ({"url": 5}, "url must be str, got int"),
+        (
+            {"url": "us\ner:s3cret@host/?q"},
+            "url must be an http or https URL without spaces, control characters and backslashes, got '...@host/'",
+        ),
+    ],
+    ids=plain_id,
+)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_wrong_headers_are_told_what_is_right(client: Any) -> None:
-    with pytest.raises(TypeError, match=r"^headers must be a mapping or a function that returns one, got list$"):
-        client("http://host/", headers=[("a", "b")])
+def test_wrong_argument_is_told_what_is_right(client: Any, options: Any, text: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        client(**{"url": "http://host/", **options})
+    assert str(caught.value) == text
+
+
+def test_certificates_are_verified_by_default(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport is made with it, and with the proxy of the environment."""
+    client, transport = (sse.SSEClient, "Transport") if twin == "sync" else (sse.AsyncSSEClient, "AsyncTransport")
+    made: list[Any] = []
+    monkeypatch.setattr(httpclient, transport, lambda *args: made.append(args))
+    client("http://host/")
+    assert made == [(True, None)]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -198,6 +222,7 @@ RIGHT: list[dict[str, Any]] = [
     {"proxy": "http://user:pass@proxy:8080"},
     {"proxy": "proxy:8080"},
     {"headers": types.MappingProxyType({"a": ""})},
+    {"headers": {"a": "X"}},
     {"params": {}},
     {"params": types.MappingProxyType({"a": "b"})},
     {"body": ""},
@@ -262,6 +287,7 @@ def test_method_and_body(twin: str, options: Any, method: str, body: Any, conten
     request = first_request(twin, **options)
     assert (request.method, request.body) == (method, body)
     assert {k.lower(): v for k, v in request.headers.items()}.get("content-type") == content_type
+    assert ("Content-Type" in request.headers) == (content_type == "application/json")
 
 
 @pytest.mark.parametrize(

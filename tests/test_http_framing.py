@@ -412,6 +412,32 @@ def test_bad_chunks(sent: bytes, data: bytes, kind: type[HttpError]) -> None:
         assert str(answer.error).isprintable()
 
 
+def test_surplus_in_a_later_piece_is_not_of_the_body() -> None:
+    assert receive([response(b"Content-Length: 5\r\n"), b"hel", b"loXX"]).body == b"hello"
+
+
+def test_field_value_loses_white_space_only() -> None:
+    head = httpclient._parse_head(b"HTTP/1.1 200 OK\r\nA: \t XaX \t", b"")
+    assert head.headers["a"] == "XaX"
+
+
+@pytest.mark.parametrize(("pieces", "where"), [([], "without an answer"), ([b"HTTP"], "within the response head")])
+def test_connection_that_ends_too_early_is_told_from_one_that_answers_nothing(pieces: Any, where: str) -> None:
+    assert str(receive(pieces).error) == f"the server closed the connection {where}"
+
+
+def test_limit_of_a_head_without_end() -> None:
+    """Nothing is refused before it is too long."""
+    head = b"HTTP/1.1 200 OK\r\nA: ".ljust(httpclient.MAX_HEAD, b"x")
+    assert type(receive([head]).error) is LOST
+    assert type(receive([head, b"x"]).error) is BAD
+
+
+def test_unknown_content_coding_is_named() -> None:
+    error = receive([response(b"Content-Encoding: br\r\n", b"x")]).error
+    assert str(error) == "unsupported content coding 'br'"
+
+
 def test_bad_chunk_is_shown() -> None:
     assert str(receive([response(CHUNKED), b"-5\r\nhello"]).error) == r"bad chunk size b'-5\r\nhello'"
 
