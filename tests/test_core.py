@@ -584,6 +584,14 @@ def test_waits(twin: str, answers: Any, options: Any, expected: Any) -> None:
     assert waits(twin, *answers, **options) == expected
 
 
+def test_next_opening_is_due_after_the_wait(twin: str) -> None:
+    """Which the played clock has jumped over."""
+    due: list[bool] = []
+    played = make(twin, EMPTY, EMPTY, on_reconnect=lambda *_: due.append(played.client._due == played.now))
+    run(played)
+    assert due == [True, True]
+
+
 def busy(retry_after: str | None = None) -> Answer:
     return Answer(status=503, headers={} if retry_after is None else {"retry-after": retry_after})
 

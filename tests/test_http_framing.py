@@ -369,7 +369,7 @@ BAD_CHUNKS: list[tuple[bytes, bytes, type[HttpError]]] = [
     (b"\xef\xbc\x95\r\nhello\r\n", b"", BAD),
     (b"\r\nhello\r\n", b"", BAD),
     (b";a\r\nhello\r\n", b"", BAD),
-    (b"\nhello\r\n", b"", BAD),
+    (b"\nhello", b"", BAD),
     (b"5\nhello\r\n", b"", BAD),
     (b"5;a\nb\r\nhello\r\n", b"", BAD),
     (b"5\rhello\r\n0\r\n\r\n", b"", BAD),
