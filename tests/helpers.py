@@ -56,3 +56,12 @@ def parse(chunks: Iterable[bytes | str], **options: Any) -> Outcome:
     except sse.SSELimitError as error:
         limit = error.limit
     return Outcome(plain(events), parser.last_event_id, parser.retry, comments, limit)
+
+
+def plain_id(value: object) -> str:
+    """Return the name of a parameter without backslashes.
+
+    pytest escapes them anew in each run of one process, and mutmut would not find the tests of its first run.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    return ascii(text[:80])[1:-1].replace("\\", "/")

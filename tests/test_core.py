@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import httpclient
 import sse
+from helpers import plain_id
 from scripted import TWINS, URL, Answer, Over, Played, make, play, run
 
 NAN, INF = float("nan"), float("inf")
@@ -63,7 +64,7 @@ WRONG: list[tuple[str, type[Exception], list[Any]]] = [
     ("body", TypeError, [5, ["x"], {"a": "b"}, bytearray(b"x")]),
     ("params", TypeError, [5, "a=b", True]),
     ("timeout", TypeError, ["5", True, [1, 2], (), (1,), (1, 2, 3), (1, "2"), (True, 1)]),
-    ("timeout", ValueError, [0, -1, -0.5, NAN, (0, 1), (1, -1), (NAN, None)]),
+    ("timeout", ValueError, [0, -1, -0.5, NAN, sse.MAX_RETRY, (0, 1), (1, -1), (NAN, None)]),
     ("heartbeat_timeout", TypeError, ["5", True, (1, 2)]),
     ("heartbeat_timeout", ValueError, [0, -1, NAN]),
     ("retry_interval", TypeError, ["5", None, True]),
@@ -97,7 +98,11 @@ WRONG: list[tuple[str, type[Exception], list[Any]]] = [
 
 @pytest.mark.parametrize(
     ("option", "kind", "value"),
-    [pytest.param(option, kind, value, id=f"{option}-{value!a}") for option, kind, values in WRONG for value in values],
+    [
+        pytest.param(option, kind, value, id=plain_id(f"{option}-{value!a}"))
+        for option, kind, values in WRONG
+        for value in values
+    ],
 )
 @pytest.mark.parametrize("client", CLIENTS)
 def test_wrong_argument_is_named_and_shown(client: Any, option: str, kind: Any, value: Any) -> None:
@@ -137,13 +142,43 @@ def test_every_option_has_its_wrong_values() -> None:
         {"proxy": "socks5://user:s3cret@proxy/"},
         {"verify": 5, "headers": {"X-Key": "s3cret"}},
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_secrets_in_wrong_arguments_are_not_shown(client: Any, options: dict[str, Any]) -> None:
     """Whoever logs the error must not log a key."""
     with pytest.raises((TypeError, ValueError)) as caught:
         client(**{"url": "http://host/", **options})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"headers": [("a", "b")]}, "headers must be a mapping or a function that returns one, got list"),
+        ({"timeout": 0}, "timeout must be seconds > 0, a pair of them, or None, got 0"),
+        ({"retry_statuses": [99]}, "retry_statuses must be statuses from 300 to 599, got 99"),
+        ({"url": 5}, "url must be str, got int"),
+        (
+            {"url": "us\ner:s3cret@host/?q"},
+            "url must be an http or https URL without spaces, control characters and backslashes, got '...@host/'",
+        ),
+    ],
+    ids=plain_id,
+)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_wrong_argument_is_told_what_is_right(client: Any, options: Any, text: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        client(**{"url": "http://host/", **options})
+    assert str(caught.value) == text
+
+
+def test_certificates_are_verified_by_default(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport is made with it, and with the proxy of the environment."""
+    client, transport = (sse.SSEClient, "Transport") if twin == "sync" else (sse.AsyncSSEClient, "AsyncTransport")
+    made: list[Any] = []
+    monkeypatch.setattr(httpclient, transport, lambda *args: made.append(args))
+    client("http://host/")
+    assert made == [(True, None)]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -187,6 +222,7 @@ RIGHT: list[dict[str, Any]] = [
     {"proxy": "http://user:pass@proxy:8080"},
     {"proxy": "proxy:8080"},
     {"headers": types.MappingProxyType({"a": ""})},
+    {"headers": {"a": "X"}},
     {"params": {}},
     {"params": types.MappingProxyType({"a": "b"})},
     {"body": ""},
@@ -197,7 +233,7 @@ RIGHT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("options", RIGHT, ids=str)
+@pytest.mark.parametrize("options", RIGHT, ids=",".join)  # str() would show addresses
 def test_bounds_are_allowed(client: Any, options: dict[str, Any]) -> None:
     """Values at the edge of what is right construct a client, without I/O."""
     made = client("HTTP://host", **options)
@@ -244,13 +280,14 @@ def test_default_request(twin: str) -> None:
         ({"json": False, "method": "GET"}, "GET", b"false", "application/json"),
         ({"json": [], "headers": {"content-TYPE": "x/y"}}, "POST", b"[]", "x/y"),
     ],
-    ids=str,
+    ids=plain_id,
 )
 def test_method_and_body(twin: str, options: Any, method: str, body: Any, content_type: Any) -> None:
     """POST when there is a body, unless told otherwise; JSON brings its content type, which a header replaces."""
     request = first_request(twin, **options)
     assert (request.method, request.body) == (method, body)
     assert {k.lower(): v for k, v in request.headers.items()}.get("content-type") == content_type
+    assert ("Content-Type" in request.headers) == (content_type == "application/json")
 
 
 @pytest.mark.parametrize(
@@ -328,6 +365,9 @@ def test_given_last_event_id_is_where_it_begins(twin: str) -> None:
     assert [{k.lower(): v for k, v in r.headers.items()}["last-event-id"] for r in played.requests] == [
         *("mine", "mine", "b", "b")
     ]
+    headers = {"Last-Event-ID": "mine", "X-Key": "k"}
+    played = play(twin, [event("b")], headers=headers)
+    assert [request.headers["X-Key"] for request in played.requests] == ["k", "k"]
 
 
 def test_unfinished_block_does_not_move_the_last_event_id(twin: str) -> None:
@@ -467,6 +507,8 @@ def test_long_body_of_a_refused_answer_is_cut(twin: str) -> None:
     error: Any = play(twin, Answer(*chunks, status=500)).error
     assert error.body == "x" * 40_000 + "y" * 25_536
     assert read == [1]
+    play(twin, Answer("x" * 65_536, lambda _: read.append(3), "z", status=500))
+    assert read == [1]
     error = play(twin, Answer(b"x" * 65_535 + "ü".encode() * 1000, status=500)).error
     assert error.body == "x" * 65_535 + "\ufffd"
 
@@ -475,6 +517,29 @@ def test_long_body_of_a_refused_answer_is_cut(twin: str) -> None:
 def test_body_of_a_refused_answer_is_read_under_any_timeout(twin: str, timeout: Any) -> None:
     error: Any = play(twin, Answer("why", status=500), timeout=timeout).error
     assert error.body == "why"
+
+
+@pytest.mark.parametrize("timeout", [30, (1, 30)], ids=str)
+@pytest.mark.parametrize(("drops", "body", "waited"), [([29.5, 1, 1], "29.5 1 ", [30, 0.5]), ([30, 1], "30 ", [30])])
+def test_body_of_a_refused_answer_has_the_time_of_a_head(
+    twin: str, timeout: Any, drops: Any, body: str, waited: list[float]
+) -> None:
+    """It may come in drops: when the time is up, what has come is enough. No drop is waited for longer than that."""
+    played = make(twin, timeout=timeout)
+    seconds_left: list[float] = []
+    script = iter(drops)
+
+    async def next_chunk(left: float) -> bytes | None:
+        seconds_left.append(left)
+        seconds = next(script, None)
+        if seconds is None:
+            return None
+        played.now += seconds
+        return f"{seconds} ".encode()
+
+    played.client._next_chunk = next_chunk
+    assert asyncio.run(played.client._error_body()).decode() == body
+    assert seconds_left == waited
 
 
 # === Waits ===
@@ -517,6 +582,14 @@ ONE = [event(1)]
 def test_waits(twin: str, answers: Any, options: Any, expected: Any) -> None:
     """The interval first, then multiplied for each failure in a row from 100 ms at least, up to the cap."""
     assert waits(twin, *answers, **options) == expected
+
+
+def test_next_opening_is_due_after_the_wait(twin: str) -> None:
+    """Which the played clock has jumped over."""
+    due: list[bool] = []
+    played = make(twin, EMPTY, EMPTY, on_reconnect=lambda *_: due.append(played.client._due == played.now))
+    run(played)
+    assert due == [True, True]
 
 
 def busy(retry_after: str | None = None) -> Answer:
@@ -579,6 +652,22 @@ def test_retry_after_counts_only_for_statuses_to_retry(twin: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "ms"),
+    [
+        ("7", 7000),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 7000),
+        ("Sun, 06 Nov 1994 10:49:37 +0200", 7000),
+        ("soon", 0),
+        ("", 0),
+        ("Sun, 06 Nov 99999 08:49:37 GMT", 0),
+    ],
+)
+def test_retry_after_to_the_second(value: str, ms: int) -> None:
+    """What cannot be read is as good as no header."""
+    assert sse._retry_after_ms(value, 784111770.0) == ms
+
+
+@pytest.mark.parametrize(
     ("jitter", "chance", "expected"),
     [(0.1, 0.0, 1000), (0.1, 1.0, 1100), (0.1, 0.5, 1050), (1, 0.75, 1750), (0, 1.0, 1000)],
 )
@@ -620,7 +709,9 @@ def test_interval_in_force_can_be_read(twin: str) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 5])
-@pytest.mark.parametrize("loss", [EMPTY, ConnectionResetError("gone"), [": x\n\n", EOFError()]], ids=str)
+@pytest.mark.parametrize(
+    "loss", [EMPTY, ConnectionResetError("gone"), [": x\n\n", EOFError()]], ids=["end", "reset", "EOF"]
+)
 def test_max_retries_are_reconnects_in_a_row(twin: str, retries: int, loss: Any) -> None:
     """So many are made, then SSEConnectionError tells their number and its cause."""
     played = play(twin, *[loss] * 9, max_retries=retries)
@@ -731,6 +822,29 @@ def test_until_is_a_promise(twin: str, answers: Any, options: Any, events: list[
     kinds = {"end": type(None), "lost": sse.SSEConnectionError}
     assert type(played.error) is kinds.get(outcome, outcome)
     assert all(answer.closed for answer in played.answers)
+
+
+def test_until_hides_what_comes_after_it(twin: str) -> None:
+    """Neither counted, nor seen in the last event ID."""
+    played = play(twin, [event(1) + "id: 7\n" + DONE + event(8)], until="[DONE]")
+    assert (played.events, played.client.last_event_id, played.client.stats.events) == (["1"], "7", 1)
+
+
+def test_204_is_hung_up_at_once(twin: str) -> None:
+    """Not only when the client is closed."""
+    played = make(twin, Answer(status=204))
+    asyncio.run(played.client._enter())
+    assert played.answers[0].closed
+    assert played.client.response is None
+
+
+@pytest.mark.parametrize("flag", ["_closed", "_restarting"])
+def test_client_that_was_interrupted_in_its_wait_asks_for_nothing(twin: str, flag: str) -> None:
+    """By close() or restart() of another thread, just before the request."""
+    played = make(twin, EMPTY)
+    setattr(played.client, flag, True)
+    assert type(asyncio.run(played.client._connect())) is ConnectionError
+    assert played.requests == []
 
 
 def test_empty_until_ends_at_an_event_without_data(twin: str) -> None:
@@ -846,6 +960,12 @@ def test_certificate_in_the_chain_of_causes_is_fatal(twin: str, where: Any, by: 
     played = play(twin, where(error))
     assert isinstance(played.error, ssl.SSLCertVerificationError)
     assert played.waits == []
+
+
+def test_any_error_may_be_a_lost_connection_without_ssl(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain HTTP does not import it."""
+    monkeypatch.delitem(sys.modules, "ssl")
+    assert play(twin, LibraryError("x")).over
 
 
 def test_chain_that_is_a_ring_is_a_lost_connection(twin: str) -> None:
@@ -996,7 +1116,9 @@ def test_callback_that_closes_ends_the_loop(callback: str) -> None:
     assert all(answer.closed for answer in played.answers)
 
 
-@pytest.mark.parametrize("end", [[], [ConnectionResetError()], [ValueError("read of closed file")]], ids=str)
+@pytest.mark.parametrize(
+    "end", [[], [ConnectionResetError()], [ValueError("read of closed file")]], ids=["end", "reset", "closed file"]
+)
 def test_what_breaks_because_of_a_close_is_no_error(end: list[Any]) -> None:
     """Nor is it logged as a loss, or counted."""
     played = play("sync", [event(1), lambda client: client.close(), *end], max_retries=0)
@@ -1089,14 +1211,21 @@ def test_log_of_opening_loss_and_end(twin: str, log: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "options"), [(Answer(status=204), GET), (["data: x\n\n"], POST), ([DONE], {"until": "[DONE]"})]
+    ("answer", "options", "why"),
+    [
+        (Answer(status=204), GET, "HTTP 204"),
+        (["data: x\n\n"], POST, "end of the answer"),
+        ([DONE], {"until": "[DONE]"}, "until"),
+        (["data: [DONE]"], {"until": "[DONE]"}, "until"),
+    ],
 )
-def test_log_tells_of_the_end_once(twin: str, log: Any, answer: Any, options: Any) -> None:
+def test_log_tells_of_the_end_once(twin: str, log: Any, answer: Any, options: Any, why: str) -> None:
     """Nothing comes after it."""
     played = play(twin, answer, **options)
     assert played.error is None
     assert played.waits == []
-    assert [line for _, line in log() if "end" in line] == [log()[-1][1]]
+    assert [line for _, line in log() if ": end (" in line] == [log()[-1][1]]
+    assert log()[-1][1].endswith(f": end ({why})")
     assert all(level == "INFO" for level, _ in log())
 
 
@@ -1116,6 +1245,7 @@ def test_library_is_silent_unless_asked(twin: str, capsys: pytest.CaptureFixture
     assert logger.level == logging.NOTSET
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []
+    logger.handlers = []  # as in a new process
     try:
         play(twin, EMPTY, OSError())
     finally:
@@ -1230,6 +1360,7 @@ def test_transport_that_raises_stop_iteration_ends_no_loop(twin: str) -> None:
     """It would pass for the end of the stream: PEP 479 for iterators that are no generators."""
     played = play(twin, StopIteration())
     assert type(played.error) is RuntimeError
+    assert "raised StopIteration" in str(played.error)
     assert played.waits == []
 
 
