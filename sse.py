@@ -917,7 +917,7 @@ def _retry_after_ms(value: str, now: float) -> float:
 
     date = parsedate_tz(value)
     try:
-        return (mktime_tz((*date[:9], date[9] or 0)) - now) * 1000 if date else 0.0
+        return (mktime_tz(date) - now) * 1000 if date else 0.0
     except (ValueError, OverflowError):
         return 0.0
 
