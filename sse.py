@@ -231,7 +231,7 @@ class SSEConnectionError(SSEError):
 
     def __str__(self) -> str:
         after = f" after {self.retries} reconnect{'s' * (self.retries != 1)}" if self.retries else ""
-        return f"{_shown(self.url)}: stream lost{after}: {_reason(self.last_error, self.url)}"
+        return f"{_shown(self.url)}: connection failed{after}: {_reason(self.last_error, self.url)}"
 
 
 class SSEHTTPError(SSEError):

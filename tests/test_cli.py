@@ -389,7 +389,7 @@ def test_7_no_connection(run: Any) -> None:
         result = run(f"http://127.0.0.1:{port}/x?secret")
         posted = run("-d", "x", f"http://127.0.0.1:{port}/")
     assert (result.code, result.out) == (7, "")
-    assert re.fullmatch(rf"sse: http://127\.0\.0\.1:{port}/x: stream lost: .*refused\n", result.err)
+    assert re.fullmatch(rf"sse: http://127\.0\.0\.1:{port}/x: connection failed: .*refused\n", result.err)
     assert posted.code == 7
 
 
@@ -458,7 +458,7 @@ def test_18_body_cut(run: Any) -> None:
         for argv in (["-d", "x"], ["--no-reconnect"]):
             result = run(*argv, server.url)
             assert (result.code, result.out) == (18, "id: 1\ndata: 1\n\n")
-            assert re.fullmatch(r"sse: .*stream lost.*\n", result.err)
+            assert re.fullmatch(r"sse: .*connection failed.*\n", result.err)
 
 
 def test_18_before_until(run: Any) -> None:

@@ -45,7 +45,7 @@ REASONS: list[tuple[BaseException | None, str]] = [
 )
 def test_text_of_a_lost_stream(cause: Any, reason: str, retries: int, after: str) -> None:
     """Where, how often it was tried again, and why, also where another library's error quotes the URL."""
-    assert str(sse.SSEConnectionError(URL, retries, cause)) == f"{SHOWN}: stream lost{after}: {reason}"
+    assert str(sse.SSEConnectionError(URL, retries, cause)) == f"{SHOWN}: connection failed{after}: {reason}"
 
 
 BODIES = [
