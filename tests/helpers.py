@@ -44,9 +44,16 @@ def plain(events: Iterable[sse.SSEEvent]) -> list[tuple[str, str, str, int | Non
 
 
 def parse(chunks: Iterable[bytes | str], **options: Any) -> Outcome:
-    """Feed all chunks to a new parser; an SSELimitError ends it, also one that waits behind events."""
+    """Feed all chunks to a new parser, and to one that reports no comments: both must come to the same."""
+    chunks = list(chunks)
     comments: list[str] = []
-    parser = sse.SSEParser(on_comment=comments.append, **options)
+    outcome = parsed(sse.SSEParser(on_comment=comments.append, **options), chunks)
+    assert parsed(sse.SSEParser(**options), chunks) == outcome
+    return outcome._replace(comments=comments)
+
+
+def parsed(parser: sse.SSEParser, chunks: list[bytes | str]) -> Outcome:
+    """What comes of the chunks, but for comments; an SSELimitError ends it, also one that waits behind events."""
     events: list[sse.SSEEvent] = []
     limit = None
     try:
@@ -55,7 +62,7 @@ def parse(chunks: Iterable[bytes | str], **options: Any) -> Outcome:
         assert parser.feed(b"") == []
     except sse.SSELimitError as error:
         limit = error.limit
-    return Outcome(plain(events), parser.last_event_id, parser.retry, comments, limit)
+    return Outcome(plain(events), parser.last_event_id, parser.retry, [], limit)
 
 
 def plain_id(value: object) -> str:

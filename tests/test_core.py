@@ -824,6 +824,31 @@ def test_until_is_a_promise(twin: str, answers: Any, options: Any, events: list[
     assert all(answer.closed for answer in played.answers)
 
 
+@pytest.mark.parametrize(
+    ("until", "chunks", "kept"),
+    [
+        ("a: b", ["data: a: b"], True),
+        ("[DONE]", ["data: [D", "ON", "E]"], True),
+        ("[DONE]", ["da", "ta", ": [DONE]"], True),
+        ("a\nb", ["data: a\ndata: b"], True),
+        ("a\nb", ["data: a\n", "data: b\n"], True),
+        ("a\nb", ["data: a\ndata: b\ndata"], False),
+        ("a\n", ["data: a\ndata"], True),
+        ("", ["data"], True),
+        ("", ["data:"], True),
+        ("", ["data\n"], True),
+        ("", ["dat"], False),
+        ("", ["event: x\n"], False),
+        ("", [event(1)], False),
+        ("1", [event(1, "x") + "id: 1"], False),
+    ],
+)
+def test_until_in_a_last_unfinished_block(twin: str, until: str, chunks: list[str], kept: bool) -> None:
+    """As if its last line, and the block, had ended; a stream without such a block has not kept the promise."""
+    played = play(twin, chunks, until=until, **POST)
+    assert type(played.error) is (type(None) if kept else sse.SSEConnectionError)
+
+
 def test_until_hides_what_comes_after_it(twin: str) -> None:
     """Neither counted, nor seen in the last event ID."""
     played = play(twin, [event(1) + "id: 7\n" + DONE + event(8)], until="[DONE]")

@@ -695,7 +695,7 @@ def test_feed_line_refuses_what_is_not_str(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", ["1\n", "\r1", "a\0b", "\0", "1\r\n2"])
 def test_last_event_id_without_line_ends_and_nul(wrong: str) -> None:
     """No stream could have set such an ID, and no header could carry it."""
-    with pytest.raises(ValueError, match="last_event_id") as error:
+    with pytest.raises(ValueError, match="^last_event_id must be text without CR, LF and NUL, got") as error:
         sse.SSEParser(wrong)
     assert repr(wrong) in str(error.value)
 
@@ -717,7 +717,8 @@ def test_last_event_id_may_be_anything_else(right: str) -> None:
 @pytest.mark.parametrize("wrong", [0, -1, -(2**40)])
 def test_max_event_size_is_positive(wrong: int) -> None:
     """No block fits into nothing."""
-    with pytest.raises(ValueError, match="max_event_size") as error:
+    must = "^max_event_size must be a number of characters >= 1, or None, got"
+    with pytest.raises(ValueError, match=must) as error:
         sse.SSEParser(max_event_size=wrong)
     assert repr(wrong) in str(error.value)
 
@@ -738,7 +739,7 @@ def test_a_limit_of_one_character() -> None:
 
 def test_on_comment_is_callable() -> None:
     """A mistake is told at once, not with the first comment."""
-    with pytest.raises(TypeError, match="on_comment"):
+    with pytest.raises(TypeError, match="^on_comment must be a function or None, got 'print'"):
         sse.SSEParser(on_comment="print")  # type: ignore[arg-type]
 
 
@@ -831,6 +832,72 @@ def test_cost_is_linear_in_small_slices(
     assert once > 0
     floor = 2 * sum(map(len, slices(n)))  # a change of method at some size may cost so much: it is linear too
     assert measure(sse.SSEParser(), slices(4 * n)) < 7 * max(once, floor)
+
+
+WAYS = ("_decode", "_take_blocks", "_interpret", "_dispatch_blocks", "findall")
+
+
+def ways(parser: sse.SSEParser, chunk: bytes | str) -> str:
+    """Which of the parser's methods a chunk has been through, in order, each named once."""
+    seen: dict[str, None] = {}
+
+    def profile(frame: Any, event: str, called: Any) -> None:
+        if event in ("call", "c_call"):
+            name = frame.f_code.co_name if event == "call" else called.__name__
+            seen.update({way: None for way in WAYS if way in name})
+
+    sys.setprofile(profile)
+    try:
+        parser.feed(chunk)
+    finally:
+        sys.setprofile(None)
+    return " ".join(seen)
+
+
+SINGLE, SHORT, LONG = "", "_dispatch_blocks findall", "_dispatch_blocks"
+
+
+@pytest.mark.parametrize(
+    ("before", "chunk", "expected"),
+    [
+        ([], b"data: x\n\n", SINGLE),
+        ([], b"data: x" + b"y" * 91 + b"\n\n", SINGLE),  # of 100 characters, which is the limit
+        ([], b": ping\n\n", SINGLE),
+        ([], b":\n\n", SINGLE),
+        ([b"data: a\r\n\r\n"], b"data: x\n\n", SINGLE),
+        ([b"data: a\r", b"\n\r\n"], b"data: x\n\n", SINGLE),
+        ([b"data: \xe2\x82", b"\xac\n\n"], b"data: x\n\n", SINGLE),
+        ([b"da", b"ta: a\n\n"], b"data: x\n\n", SINGLE),
+        ([b"data: a\n", b"\n"], b"data: x\n\n", SINGLE),
+        ([b"data: \xff\n\n"], b"data: x\n\n", SINGLE),
+        ([], b"data: x\n\ndata: y\n\n", SHORT),
+        ([], b"data: x\n\n: c\n\n: d\ndata: y\n\n", SHORT),
+        ([], b"data: x\n\ndata: y" + b"z" * 82 + b"\n\n", SHORT),  # of 100 characters
+        ([], b"data: x\r\n\r\n", SHORT),
+        ([], b"data: \xff\n\n", "_decode " + SHORT),
+        ([], "data: x\n\n", "_decode " + SHORT),
+        ([], b"data: x\n\ndata: y\n\nda", "_take_blocks " + SHORT),
+        ([b"da"], b"ta: x\n\ndata: y\n\n", "_decode _take_blocks " + SHORT),
+        ([b"data: x\n"], b"data: y\n\ndata: z\n\n", "_decode _take_blocks _interpret " + SHORT),
+    ],
+)
+def test_common_chunks_take_the_short_ways(before: list[bytes], chunk: bytes | str, expected: str) -> None:
+    """A way that is not taken any more would show in nothing but the time."""
+    parser = sse.SSEParser(max_event_size=100)
+    for earlier in (b"\n", *before):
+        parser.feed(earlier)
+    assert ways(parser, chunk) == expected
+
+
+def test_a_long_line_takes_no_regular_expression() -> None:
+    """Nor one that came in pieces."""
+    parser = sse.SSEParser()
+    line = "data: " + "x" * 2000
+    assert ways(parser, line) == "_decode _take_blocks"
+    assert ways(parser, "\n\n") == "_decode _take_blocks " + LONG
+    assert ways(parser, line + "\n\n") == "_decode " + LONG
+    assert ways(parser, line + "\n\n" + line + "\n\n") == "_decode " + SHORT
+    assert ways(parser, line + "\n: c\n\n") == "_decode _dispatch_blocks findall _interpret"
 
 
 REPEATED = [
