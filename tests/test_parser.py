@@ -695,7 +695,7 @@ def test_feed_line_refuses_what_is_not_str(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", ["1\n", "\r1", "a\0b", "\0", "1\r\n2"])
 def test_last_event_id_without_line_ends_and_nul(wrong: str) -> None:
     """No stream could have set such an ID, and no header could carry it."""
-    with pytest.raises(ValueError, match="^last_event_id must be text without CR, LF and NUL, got") as error:
+    with pytest.raises(ValueError, match=r"^last_event_id must be text without CR, LF and NUL, got") as error:
         sse.SSEParser(wrong)
     assert repr(wrong) in str(error.value)
 
@@ -717,7 +717,7 @@ def test_last_event_id_may_be_anything_else(right: str) -> None:
 @pytest.mark.parametrize("wrong", [0, -1, -(2**40)])
 def test_max_event_size_is_positive(wrong: int) -> None:
     """No block fits into nothing."""
-    must = "^max_event_size must be a number of characters >= 1, or None, got"
+    must = r"^max_event_size must be a number of characters >= 1, or None, got"
     with pytest.raises(ValueError, match=must) as error:
         sse.SSEParser(max_event_size=wrong)
     assert repr(wrong) in str(error.value)
@@ -739,7 +739,7 @@ def test_a_limit_of_one_character() -> None:
 
 def test_on_comment_is_callable() -> None:
     """A mistake is told at once, not with the first comment."""
-    with pytest.raises(TypeError, match="^on_comment must be a function or None, got 'print'"):
+    with pytest.raises(TypeError, match=r"^on_comment must be a function or None, got 'print'"):
         sse.SSEParser(on_comment="print")  # type: ignore[arg-type]
 
 
