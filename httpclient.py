@@ -96,7 +96,7 @@ class HttpTimeoutError(HttpError):
 
 
 class HttpProtocolError(HttpError):
-    """What the server sent is not HTTP, contradicts itself, is cut short or over a limit."""
+    """What the server sent is not HTTP, contradicts itself or is over a limit."""
 
 
 class HttpStatusError(HttpError):
@@ -217,18 +217,21 @@ def _basic(userinfo: bytes) -> str:
     return "Basic " + b2a_base64(userinfo if b":" in userinfo else userinfo + b":", newline=False).decode()
 
 
-def _make_request(
-    method: str, url: str, headers: Mapping[str, str] | None, body: Any, json: Any = None, params: Any = None
-) -> _Request:
+def _make_request(method: Any, url: Any, headers: Any, body: Any, json: Any = None, params: Any = None) -> _Request:
     """Check the arguments; raise `TypeError` or `ValueError` that names the wrong one, never a header's value."""
+    if not isinstance(method, str):
+        raise TypeError(f"method must be str, got {type(method).__name__}")
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"method must be an HTTP method, got {method!r}")
     if headers is not None and not hasattr(headers, "items"):
         raise TypeError(f"headers must be a mapping, got {type(headers).__name__}")
     parsed = _parse_url(url)
     if params:
-        target = parsed.target + ("&" if "?" in parsed.target else "?") + urlencode(params, doseq=True)
-        parsed = parsed._replace(target=target)
+        try:
+            query = urlencode(params, doseq=True)
+        except TypeError:
+            raise TypeError(f"params must be a mapping, got {type(params).__name__}") from None
+        parsed = parsed._replace(target=parsed.target + ("&" if "?" in parsed.target else "?") + query)
     fields = {"User-Agent": f"stdsse-httpclient/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     if parsed.userinfo is not None:
         fields["Authorization"] = _basic(parsed.userinfo)
@@ -237,15 +240,21 @@ def _make_request(
 
         if body is not None:
             raise ValueError("json and body must not both be given: a request has one body")
-        body = dumps(json)
+        try:
+            body = dumps(json)
+        except (TypeError, ValueError) as exc:
+            raise type(exc)(f"json cannot be encoded: {exc}") from None
         fields["Content-Type"] = "application/json"
     if isinstance(body, str):
+        if re.search("[\ud800-\udfff]", body):
+            raise ValueError("body must not contain surrogates")
         body = body.encode()
     if body is not None and not isinstance(body, bytes):
         raise TypeError(f"body must be bytes or str, got {type(body).__name__}")
     for name, value in (headers or {}).items():
-        if type(name) is not str or type(value) is not str:
+        if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must map str to str, got {type(value).__name__} for {name!r}")
+        name, value = str.__str__(name), str.__str__(value)  # some kinds of str are written as something else
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n\0]", value):
             raise ValueError(f"headers: bad name, or CR, LF or NUL in the value, of {name!r}")
         if name.lower() in ("content-length", "transfer-encoding"):
@@ -352,7 +361,7 @@ def _parse_head(raw: bytes, rest: bytes) -> _Head:
     for line in lines:
         field = _FIELD_LINE.fullmatch(line)
         if field is None:
-            raise HttpProtocolError(f"bad header line {line[:40]!r}")
+            raise HttpProtocolError(f"bad header line {line.partition(b':')[0][:40]!r}")  # the value may be a secret
         fields.append((field[1].decode(), _text(field[2].strip(b" \t"))))
     return _Head(int(status[2]), _text(status[3] or b""), Headers(fields), status[1] == b"0", rest)
 
@@ -561,7 +570,10 @@ class _Lines:
         self._size += len(rest)
         if self._size > MAX_LINE or (lines and len(max(lines, key=len)) > MAX_LINE):
             raise HttpProtocolError(f"a line is longer than {MAX_LINE} characters")
-        return [*lines, "".join(self._pieces)] if final and self._size else lines
+        if final and self._size:
+            lines.append("".join(self._pieces))
+            self._pieces, self._size = [], 0
+        return lines
 
 
 # === 4. Rules, without I/O ===========================================================================================
@@ -618,14 +630,18 @@ def _environment_proxy(url: _Url) -> str | None:
     return proxies.get(url.scheme) or proxies.get("all")
 
 
-def _location(head: Any) -> str | None:
-    """Where the answer redirects to, if it does, RFC 9110 section 15.4."""
-    return head.headers.get("location") if head.status_code in (301, 302, 303, 307, 308) else None
+def _locations(head: Any) -> set[str]:
+    """Where the answer redirects to, if it does, RFC 9110 section 15.4; to more than one place it may not."""
+    redirects = head.status_code in (301, 302, 303, 307, 308)
+    return {value for name, value in head.headers.fields if redirects and name.lower() == "location"}
 
 
-def _redirect(request: _Request, status_code: int, location: str) -> _Request:
+def _redirect(request: _Request, status_code: int, locations: set[str]) -> _Request:
     """The request that a redirect asks for."""
     method, url, headers, body = request
+    location, *others = locations
+    if others:
+        raise _refused(f"redirect to {len(locations)} different places")
     try:
         if "\\" in location:
             raise ValueError
@@ -636,7 +652,7 @@ def _redirect(request: _Request, status_code: int, location: str) -> _Request:
         raise _refused(f"redirect from https to {_shown(target)}, which is not encrypted")
     if (status_code == 303 and method != "HEAD") or (status_code in (301, 302) and method == "POST"):
         method, body = "GET", None
-        headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        headers = {name: value for name, value in headers.items() if not name.lower().startswith("content-")}
     if target[:3] != url[:3]:  # whatever else the user set may be a secret of the first origin
         headers = {name: value for name, value in headers.items() if name.lower() in _SHARED_HEADERS}
         headers["Accept-Encoding"] = "identity"
@@ -655,10 +671,7 @@ class _Deadlines:
     def __init__(self, timeout: Timeout) -> None:
         parts = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,)
         for seconds in parts:
-            if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float))):
-                raise TypeError(f"timeout must be seconds, a pair of them or None, got {timeout!r}")
-            if seconds is not None and not 0 < seconds < 2**31:
-                raise ValueError(f"timeout must be seconds > 0 and < 2**31, got {timeout!r}")
+            _check_seconds("timeout", seconds, ", a pair of them")
         self._parts = [math.inf if seconds is None else seconds for seconds in parts]
         self._end = time.monotonic() + sum(self._parts)
 
@@ -673,6 +686,13 @@ class _Deadlines:
             return None if seconds == math.inf else seconds
 
         return left
+
+
+def _check_seconds(name: str, seconds: Any, others: str = "") -> None:
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float))):
+        raise TypeError(f"{name} must be seconds{others} or None, got {seconds!r}")
+    if seconds is not None and not 0 < seconds < 2**31:
+        raise ValueError(f"{name} must be seconds > 0 and < 2**31, got {seconds!r}")
 
 
 def _make_context(verify: Any) -> ssl.SSLContext:
@@ -800,6 +820,9 @@ class _BaseResponse:
         self._connection: Any = connection
         self._body = _Body(request.method, head)
         self._content: bytes | None = None  # the whole body, once it has been read
+        self._begun = bytearray()  # of it, by a `read` that was interrupted
+        self._splitter: _Lines | None = None
+        self._lines: list[str] = []  # that are ready, the next one last
 
     @property
     def ok(self) -> bool:
@@ -843,8 +866,8 @@ class _BaseResponse:
             return "utf-8"
         return charset
 
-    async def _next(self) -> bytes:
-        """The next data of the body; b"" at its end."""
+    async def _next(self) -> bytes | None:
+        """The next data of the body; `None` at its end."""
         while not (data := self._body.take()) and not self._body.complete:
             connection = self._connection  # `close()` may come from another thread
             if connection is None:
@@ -852,23 +875,53 @@ class _BaseResponse:
             self._body.receive(await connection.read(lambda: self.read_timeout))
         if not data:
             self._drop()
-        return data
+        return data or None
 
     async def _read(self) -> bytes:
         if self._content is None:
-            content = bytearray()
-            while data := await self._next():
-                content += data
-                if len(content) > MAX_BODY:
-                    raise HttpProtocolError(f"a body is longer than {MAX_BODY} bytes: iterate over it")
-            self._content = bytes(content)
+            while len(self._begun) <= MAX_BODY and (data := await self._next()):
+                self._begun += data
+            if len(self._begun) > MAX_BODY:
+                raise HttpProtocolError(f"a body is longer than {MAX_BODY} bytes: iterate over it")
+            self._content = bytes(self._begun)
+            self._begun.clear()
         return self._content
+
+    async def _next_line(self) -> str | None:
+        """The next line of the body; `None` at its end."""
+        if self._splitter is None:
+            self._splitter = _Lines(self._charset)
+        data: bytes | None = b""
+        while not self._lines and data is not None:
+            data = await self._next()
+            self._lines += reversed(self._splitter.feed(data or b"", final=data is None))
+        return self._lines.pop() if self._lines else None
 
     def _drop(self) -> None:
         """Give the connection up, or back."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport._take_back(connection, self._body.reusable)
+
+
+class _Items:
+    """What the iterators over a body are: no generators, which an error or a cancellation would end for good."""
+
+    def __init__(self, response: Any, lines: bool) -> None:
+        self._response = response
+        self.resume: Any  # () awaits the next item, `None` at the end; also for `sse`
+        content = response._content
+        if content is not None:
+            self._ready: list[Any] = [content] if content else []
+            if lines:
+                self._ready = _Lines(response._charset).feed(content, final=True)[::-1]
+            self.resume = _nothing
+        else:
+            self._ready = response._lines if lines else []
+            self.resume = response._next_line if lines else response._next
+
+
+async def _nothing() -> None: ...
 
 
 class _BaseTransport:
@@ -901,6 +954,10 @@ class _BaseTransport:
         while self._idle and (self._closed or len(self._idle) > 1):
             self._idle.pop(0).close()
 
+    def check(self, request: Any) -> None:
+        """Raise the `TypeError` or `ValueError` that sending the request would raise."""
+        _make_request(request.method, request.url, request.headers, request.body)
+
     def close(self) -> None:
         """Close the idle connection and those whose answer has not begun, for good; responses go on."""
         self._closed = True
@@ -914,11 +971,11 @@ class _BaseTransport:
         deadlines = _Deadlines(timeout)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._exchange(request, deadlines)
-            location = _location(response)
-            if location is None:
+            locations = _locations(response)
+            if not locations:
                 return response
             response._drop()
-            request = _redirect(request, response.status_code, location)
+            request = _redirect(request, response.status_code, locations)
         raise _refused(f"more than {MAX_REDIRECTS} redirects, the last to {_shown(request.url)}")
 
     async def _exchange(self, request: _Request, deadlines: _Deadlines) -> Any:
@@ -967,7 +1024,8 @@ class _BaseTransport:
             await connection.send(_head_bytes(f"CONNECT {route.tunnel} HTTP/1.1", fields), left)
             head = await connection.read_head(_HeadReader(), left)
             if not 200 <= head.status_code < 300:
-                raise HttpConnectionError(f"the proxy refused the tunnel: HTTP {head.status_code} {head.reason[:100]}")
+                why = f"HTTP {head.status_code} {head.reason[:100]!r}"
+                raise HttpConnectionError(f"the proxy refused the tunnel: {why}")
             if head.rest:
                 raise HttpProtocolError("the proxy sent data into the tunnel before the server could")
         if route.server_name:
@@ -1095,6 +1153,7 @@ class _BlockingConnection(_Connection):
             except TimeoutError as exc:
                 if exc.errno is not None:  # keep-alive has found that the peer has vanished
                     raise
+                left()  # which tells what was to be done by now, if it was not only silence
                 raise HttpTimeoutError(f"no data for {seconds:.3g} s") from None
 
     def close(self) -> None:
@@ -1146,21 +1205,34 @@ class Response(_BaseResponse):
         self._drop()
 
     def read(self) -> bytes:
-        """Return the whole body; raise `HttpProtocolError` at 64 MiB."""
+        """Return the whole body, or what has not been iterated over; raise `HttpProtocolError` at 64 MiB."""
         return _run(self._read())
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Iterate over the body as it arrives: each step gives what is there, as soon as anything is."""
-        return iter((lambda: _run(self._next())) if self._content is None else [b"", self._content].pop, b"")
+        return _BlockingItems(self, lines=False)
 
     def iter_lines(self) -> Iterator[str]:
         """Iterate over the body's lines, without their ends: LF, CR and CRLF, and nothing else."""
-        lines = _Lines(self._charset)
-        for data in self.iter_bytes():
-            yield from lines.feed(data)
-        yield from lines.feed(b"", final=True)
+        return _BlockingItems(self, lines=True)
 
     _whole = read
+
+
+class _BlockingItems(_Items):
+    """Its `close()` is that of the response."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        item = self._ready.pop() if self._ready else _run(self.resume())
+        if item is None:
+            raise StopIteration
+        return item
+
+    def close(self) -> None:
+        self._response.close()
 
 
 class Transport(_BaseTransport):
@@ -1315,6 +1387,9 @@ class _AsyncConnection(_Connection):
                 timer = self._loop.call_at(self._silent_since + seconds, self._wake, seconds)
             try:
                 await self._waiter
+            except HttpTimeoutError:
+                left()  # which tells what was to be done by now, if it was not only silence
+                raise
             finally:
                 self._waiter = None
                 if timer is not None:
@@ -1395,7 +1470,7 @@ class AsyncResponse(_BaseResponse):
             await asyncio.wait({connection.gone})
 
     async def aread(self) -> bytes:
-        """Return the whole body; raise `HttpProtocolError` at 64 MiB."""
+        """Return the whole body, or what has not been iterated over; raise `HttpProtocolError` at 64 MiB."""
         return await self._read()
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
@@ -1403,36 +1478,30 @@ class AsyncResponse(_BaseResponse):
 
         A step that is cancelled loses nothing: the next one goes on.
         """
-        return _AsyncBytes(self)
+        return _AsyncItems(self, lines=False)
 
-    async def aiter_lines(self) -> AsyncIterator[str]:
-        """Iterate over the body's lines, without their ends: LF, CR and CRLF, and nothing else."""
-        lines = _Lines(self._charset)
-        async for data in self.aiter_bytes():
-            for line in lines.feed(data):
-                yield line
-        for line in lines.feed(b"", final=True):
-            yield line
+    def aiter_lines(self) -> AsyncIterator[str]:
+        """Iterate over the body's lines, without their ends: LF, CR and CRLF, and nothing else.
+
+        A step that is cancelled loses nothing: the next one goes on.
+        """
+        return _AsyncItems(self, lines=True)
 
 
-class _AsyncBytes:
-    """The iterator of `aiter_bytes`: no generator, since a cancellation would end that."""
-
-    def __init__(self, response: AsyncResponse) -> None:
-        self.resume = response._next  # the same for `sse`: b"" at the end
-        self._content = response._content
+class _AsyncItems(_Items):
+    """Its `aclose()` is that of the response."""
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
-        if self._content is None:
-            data = await self.resume()
-        else:
-            data, self._content = self._content, b""
-        if not data:
+    async def __anext__(self) -> Any:
+        item = self._ready.pop() if self._ready else await self.resume()
+        if item is None:
             raise StopAsyncIteration
-        return data
+        return item
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 class AsyncTransport(_BaseTransport):
@@ -1555,6 +1624,7 @@ async def async_post(url: str, **options: Unpack[_Options]) -> AsyncResponse:
 async def _fetch(
     transport: _BaseTransport, request: _Request, timeout: Timeout, stream: bool, read_timeout: float | None
 ) -> Any:
+    _check_seconds("read_timeout", read_timeout)
     transport._one_request = True
     response = await transport._open(request, timeout)
     response.read_timeout = read_timeout

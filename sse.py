@@ -22,8 +22,9 @@ The parser over bytes that something else has read::
             ...
 
 Sections (``grep -n '^# ===' sse.py``): events and errors; parser; event sources; reconnection, without I/O;
-blocking client; async client. The clients need ``httpclient.py`` beside this file, or a ``transport=``; the rest
-needs nothing. It follows the WHATWG HTML standard, "Server-sent events", cited below by the titles of its sections.
+blocking client; async client; buffers and batches; command line. The clients need ``httpclient.py`` beside this file,
+or a ``transport=``; the rest needs nothing. It follows the WHATWG HTML standard, "Server-sent events", cited below by
+the titles of its sections.
 """
 
 from __future__ import annotations
@@ -101,27 +102,31 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that may pass by the
 # `dataclasses` before somebody does: that would treble the time of `import sse`.
 
 
-class _Fields:
-    """`__dataclass_fields__` of a record, made when first asked for."""
+class _DataclassPart:
+    """`__dataclass_fields__` or `__dataclass_params__` of a record, both made when one is first asked for."""
 
-    def __get__(self, instance: object, owner: Any) -> dict[str, Any]:
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self._record, self._name = owner, name
+
+    def __get__(self, instance: object, owner: object) -> Any:
         from dataclasses import MISSING, field, make_dataclass
 
-        init: Any = owner.__init__
-        defaults = dict(zip(reversed(owner.__match_args__), reversed(getattr(init, "__defaults__", None) or ())))
-        fields = [(n, init.__annotations__[n], field(default=defaults.get(n, MISSING))) for n in owner.__match_args__]
-        made: Any = make_dataclass(owner.__name__, fields, frozen=True)
-        owner.__dataclass_params__ = made.__dataclass_params__
-        owner.__dataclass_fields__ = made.__dataclass_fields__
-        return made.__dataclass_fields__  # type: ignore[no-any-return]
+        record = self._record  # not the owner, which may be a class made from it
+        init: Any = record.__init__
+        names = record.__match_args__
+        defaults = dict(zip(reversed(names), reversed(init.__defaults__)))
+        fields = [(name, init.__annotations__[name], field(default=defaults.get(name, MISSING))) for name in names]
+        made: Any = make_dataclass(record.__name__, fields, frozen=True)
+        record.__dataclass_fields__, record.__dataclass_params__ = made.__dataclass_fields__, made.__dataclass_params__
+        return getattr(record, self._name)
 
 
 class _Record:
     """What `dataclass(frozen=True)` makes of a class; `__match_args__` names the arguments of its `__init__`."""
 
     __slots__ = ()
-    __match_args__: ClassVar[tuple[str, ...]] = ()
-    __dataclass_fields__: ClassVar[dict[str, Any]] = _Fields()  # type: ignore[assignment]
+    if TYPE_CHECKING:
+        __match_args__: ClassVar[tuple[str, ...]]
 
     def _values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in self.__match_args__])
@@ -153,10 +158,6 @@ class _Draft:
     """
 
     __slots__ = ("data", "event", "id", "retry")
-    event: str
-    data: str
-    id: str
-    retry: int | None
 
 
 class SSEEvent(_Record, _Draft):
@@ -171,6 +172,12 @@ class SSEEvent(_Record, _Draft):
 
     __slots__ = ()
     __match_args__ = ("event", "data", "id", "retry")
+    __dataclass_fields__ = _DataclassPart()
+    __dataclass_params__ = _DataclassPart()
+    event: str
+    data: str
+    id: str
+    retry: int | None
 
     def __init__(self, event: str = "message", data: str = "", id: str = "", retry: int | None = None) -> None:
         for name, value in zip(self.__match_args__, (event, data, id, retry)):
@@ -198,6 +205,8 @@ class Request(_Record):
     """
 
     __slots__ = __match_args__ = ("method", "url", "headers", "body")
+    __dataclass_fields__ = _DataclassPart()
+    __dataclass_params__ = _DataclassPart()
     method: str
     url: str
     headers: dict[str, str]
@@ -286,6 +295,7 @@ def _picklable(part: Any) -> Any:
 
 
 _HOST = re.compile(r"(\[[^][]+\]|[^][:]+)(:[0-9]*)?")
+_QUOTED = re.compile(r"(?<=//)[^/\s]*@|\?\S*")  # userinfo and query of the URLs in other libraries' errors
 _HIDDEN = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 
 
@@ -304,12 +314,12 @@ def _line(text: str) -> str:
 
 
 def _reason(cause: BaseException | None, url: str) -> str:
-    """Why a connection was lost, without the query of `url`: other libraries' errors quote it."""
+    """Why a connection was lost, for a text that begins with `url`."""
     if cause is None:
         return "the server ended it"
-    query = url.partition("?")[2]
-    text = str(cause).replace("?" + query, "") if query else str(cause)
-    return text if isinstance(cause, SSEError) else f"{type(cause).__name__}: {_line(text)}"
+    if isinstance(cause, SSEError):
+        return str(cause).removeprefix(f"{_shown(url)}: ")
+    return f"{type(cause).__name__}: {_line(_QUOTED.sub('', str(cause)))}"
 
 
 # === 2. Parser =======================================================================================================
@@ -413,7 +423,7 @@ class SSEParser:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         events: list[SSEEvent] = []
         try:
-            whole = self._clean and text.endswith("\n\n") and len(text) <= self._limit
+            whole = self._clean and not self._undecoded and text.endswith("\n\n") and len(text) <= self._limit
             if not whole:
                 text = self._take_blocks(text, events)
             if text:
@@ -451,8 +461,9 @@ class SSEParser:
         By "UTF-8 decode", so with U+FFFD for what is none; an unfinished character waits for the next chunk.
         """
         if isinstance(chunk, str):
-            text = "\ufffd" + chunk if self._undecoded else chunk  # the missing bytes will not come
-            self._undecoded = b""
+            text = chunk
+            if chunk and self._undecoded:  # whose missing bytes will not come
+                text, self._undecoded = "\ufffd" + chunk, b""
         else:
             try:
                 data = self._undecoded + chunk if self._undecoded else chunk
@@ -737,8 +748,8 @@ class _Source(_Events):
         """
         super().__init__(last_event_id, max_event_size=max_event_size, on_comment=on_comment)
         self._chunked = False
-        self._source = lines
         self._iterator = self._iterate(lines)
+        self._closables = [lines] if self._iterator is lines else [lines, self._iterator]
 
     @classmethod
     def from_chunks(cls, chunks: Any, **options: Any) -> Self:
@@ -762,16 +773,22 @@ class EventSource(_Source, _Blocking):
 
     def __next__(self) -> SSEEvent:
         if not (self._chunked or self._closed):
-            for event in self._events:
-                return event
+            try:
+                for event in self._events:
+                    if not self._closed:  # by on_comment, or another thread, which could not close a generator
+                        return event
+                    _close(self._iterator)  # type: ignore[unreachable]
+                    break
+            except Exception:
+                if not self._closed:  # which may break the source
+                    raise
         return super().__next__()
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._shut()
-        for closable in (self._iterator, self._source):
-            if hasattr(closable, "close"):
-                closable.close()
+        while self._closables:
+            _close(self._closables.pop(0))
 
     def _iterate(self, source: Any) -> Any:
         iterator = iter(source)
@@ -781,7 +798,16 @@ class EventSource(_Source, _Blocking):
     def _advance(self) -> None:
         if not self._chunked:  # and so at the end of the lines
             raise StopIteration
-        self._take(next(self._iterator))
+        try:
+            chunk = next(self._iterator)
+        except Exception:
+            if not self._closed:  # which may break the source
+                raise
+            raise StopIteration from None
+        if self._closed:  # by another thread, which could not close a generator that we were in
+            _close(self._iterator)
+        else:
+            self._take(chunk)
 
 
 class AsyncEventSource(_Source, _Async):
@@ -790,21 +816,48 @@ class AsyncEventSource(_Source, _Async):
     async def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._shut()
-        for closable in (self._iterator, self._source):
-            if hasattr(closable, "aclose"):
-                await closable.aclose()
-            elif hasattr(closable, "close"):
-                closable.close()
+        while self._closables:
+            await _aclose(self._closables.pop(0))
 
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
 
     async def _advance(self) -> None:
-        item = await self._iterator.__anext__()
-        if self._chunked:
+        try:
+            item = await self._iterator.__anext__()
+        except Exception:
+            if not self._closed:  # which may break the source
+                raise
+            raise StopAsyncIteration from None
+        if self._closed:  # by another task, which could not close a generator that we were in
+            await _aclose(self._iterator)
+        elif self._chunked:
             self._take(item)
         else:
             self._ready += self._parser._interpret((item,))
+
+
+def _close(source: Any) -> bool:
+    """Close a source, if it can be closed; `False` if it is a generator that another thread is in."""
+    try:
+        if hasattr(source, "close"):
+            source.close()
+    except ValueError:
+        if not hasattr(source, "gi_running"):
+            raise
+        return False
+    return hasattr(source, "close")
+
+
+async def _aclose(source: Any) -> None:
+    """Close an asynchronous source, if it can be closed; not a generator that another task is in."""
+    close = getattr(source, "aclose", None) or getattr(source, "close", None)
+    try:
+        if close is not None and hasattr(closing := close(), "__await__"):
+            await closing
+    except RuntimeError:
+        if not hasattr(source, "ag_running"):
+            raise
 
 
 async def _each(items: Iterator[Any]) -> AsyncIterator[Any]:
@@ -837,6 +890,10 @@ def _is_mapping(value: object) -> bool:
     return hasattr(value, "items")
 
 
+def _is_encodable(body: Any) -> bool:
+    return isinstance(body, bytes) or not re.search("[\ud800-\udfff]", body)
+
+
 def _is_field_value(text: str) -> bool:
     return not any(c in text for c in "\r\n\0")
 
@@ -849,7 +906,7 @@ _NUMBER = (int, float)
 _FUNCTION = ((callable, None), "a function or None")
 _OPTIONS: dict[str, tuple[Any, ...]] = {  # what `_check` says of the clients' options, beside the rules that relate two
     "method": ((str, None), "an HTTP method", lambda method: re.fullmatch(r"[A-Za-z-]+", method)),
-    "body": ((bytes, str, None), "bytes or str"),
+    "body": ((bytes, str, None), "bytes or str without surrogates", _is_encodable),
     "params": ((_is_mapping, None), "a mapping"),
     "heartbeat_timeout": ((*_NUMBER, None), "seconds > 0, or None", _is_time),
     "max_retry_interval": (_NUMBER, "milliseconds from 0 to 2**31 - 1", lambda ms: 0 <= ms <= MAX_RETRY),
@@ -878,7 +935,8 @@ def _checked_headers(headers: Any) -> dict[str, str]:
             raise ValueError(f"headers must have names of letters, digits and -, got {name!r}")
         if not _is_field_value(value):
             raise ValueError(f"headers must not contain CR, LF or NUL, as the value of {name!r} does")
-    return dict(headers)
+    # Plain text, whatever kind of str it was; spaces around a value are no part of it, and some libraries refuse them.
+    return {str.__str__(name): str.strip(value, " \t") for name, value in headers.items()}
 
 
 def _split_url(url: str, params: Mapping[str, Any] | None) -> tuple[str, bytes | None]:
@@ -936,16 +994,21 @@ def _default_transport(kind: str, verify: Any, proxy: Any) -> Any:
     """The one of `httpclient`, or `None` where that is missing."""
     try:
         import httpclient
-    except ImportError:
+    except Exception:
         return None
-    # Not from another module of that name.
-    return getattr(httpclient, kind)(verify, proxy) if hasattr(httpclient, "HttpProtocolError") else None
+    ours = hasattr(httpclient, "HttpProtocolError") and hasattr(httpclient, kind)  # or another module of that name
+    return getattr(httpclient, kind)(verify, proxy) if ours else None
 
 
 def _missing_transport(*_: object) -> Any:
     other = getattr(sys.modules.get("httpclient"), "__file__", None)
-    why = f"{other} is another module of that name" if other else "it was not found"
+    why = f"{other} is another module of that name" if other else "it cannot be imported"
     raise ImportError(f"sse needs its httpclient.py: copy it beside sse.py, or give transport= ({why})")
+
+
+def _is_own(response: Any) -> bool:
+    """Whether it is one of `httpclient`, whose attribute sets the time; not a wrapper that only looks like it."""
+    return "read_timeout" in getattr(response, "__dict__", ())
 
 
 class _Stats:
@@ -1080,15 +1143,18 @@ class _Client(_Events):
         self._first_id = last_event_id
         self._until, self._check_content_type = until, check_content_type
         self._on_open, self._on_reconnect = on_open, on_reconnect
-        self._owned_transport = None if transport else _default_transport(self._transport_name, verify, proxy)
-        self._transport: Any = transport or self._owned_transport or _missing_transport
+        owned = _default_transport(self._transport_name, verify, proxy) if transport is None else None
+        self._owned_transport = owned
+        self._transport: Any = owned or _missing_transport if transport is None else transport
+        if owned is not None:
+            owned.check(self._request({} if callable(headers) else self._headers))
         self._now = time.monotonic
         self._random: Callable[[], float] | None = None  # random.random, when first needed
 
         from queue import SimpleQueue
         from threading import RLock
 
-        self.response: Any = None  # of the current connection: status_code, headers, url; None between two
+        self._response: Any = None
         self.stats = _Stats(self._ready)
         self._chunks: Any = None  # the iterator over its body
         self._streaming = False  # it was accepted: its body is the stream
@@ -1098,6 +1164,11 @@ class _Client(_Events):
         # Ends the wait for a reconnect; no Event, whose lock would stop a close() in a signal handler for ever.
         self._wake: Any = None if isinstance(self, _Async) else SimpleQueue()
         self._lock = RLock()  # so that what restart() ends is what was there, not what takes its place
+
+    @property
+    def response(self) -> Any:
+        """That of the current connection: `status_code`, `headers`, `url`; `None` between two."""
+        return None if self._closed else self._response
 
     @property
     def retry_interval(self) -> float:
@@ -1161,15 +1232,23 @@ class _Client(_Events):
 
     async def _connect(self) -> Exception | None:
         """Ask the transport for the stream; return what is wrong with its answer."""
-        if self._closed or self._restarting:
+        if self._is_interrupted():
             return ConnectionError("interrupted")
         headers = self._headers() if callable(self._headers) else self._headers
         request = self._request(await self._result(headers))
+        if self._is_interrupted():
+            return ConnectionError("interrupted")
         try:
-            response = self.response = await self._result(self._transport(request, self._timeout))
+            response = self._response = await self._result(self._transport(request, self._timeout))
         except Exception as exc:
             return exc
+        if self._is_interrupted():
+            return ConnectionError("interrupted")
         return self._refusal(response, await self._error_body()) if self._is_refused(response) else None
+
+    def _is_interrupted(self) -> bool:
+        """Whether `close()` or `restart()` was called: what is being opened is not wanted any more."""
+        return self._closed or self._restarting
 
     async def _error_body(self) -> bytes:
         """The start of a refused answer's body; if it breaks, or takes too long, what has come of it."""
@@ -1218,14 +1297,14 @@ class _Client(_Events):
     def _opened(self) -> bool:
         """Whether the stream is open now, or at its end by a 204."""
         self.stats.last_activity = self._now()
-        self._streaming = self.response.status_code != 204
+        self._streaming = self._response.status_code != 204
         if not self._streaming:
             self._finish("HTTP 204")
             return False
         self.stats.connects += 1
         _log("info", "%s: open", _shown(self.url))
         if self._on_open is not None:
-            self._on_open(self.response)
+            self._on_open(self._response)
         return True
 
     def _received(self, chunk: Chunk) -> None:
@@ -1249,7 +1328,7 @@ class _Client(_Events):
 
         Raises what ends the stream for good: the cause itself if it is fatal, or `SSEConnectionError`.
         """
-        if self._closed or self._ended or self._restarting:
+        if self._ended or self._is_interrupted():
             return
         if cause is not None:
             self._raise_fatal(cause)
@@ -1284,6 +1363,8 @@ class _Client(_Events):
             if isinstance(link, untrusted):
                 raise link
             link = link and (link.__cause__ or link.__context__)
+            if link is sys.exc_info()[1]:  # what our caller is handling is the context of all, and the cause of nothing
+                break
 
     def _wait_s(self, cause: Exception | None) -> float:
         """The wait in seconds before reconnect number `_failures` in a row."""
@@ -1354,7 +1435,7 @@ class SSEClient(_Client, _Blocking):
     async def _open(self) -> Exception | None:
         from queue import Empty
 
-        while not (self._closed or self._restarting) and (left_s := self._due - self._now()) > 0:
+        while not self._is_interrupted() and (left_s := self._due - self._now()) > 0:
             try:
                 self._wake.get(timeout=min(left_s, 1.0))  # in slices: CPython misses a signal that comes just before
             except Empty:
@@ -1366,10 +1447,10 @@ class SSEClient(_Client, _Blocking):
         return value
 
     async def _next_chunk(self, seconds: float | None) -> Any:
-        response = self.response
+        response = self._response
         if self._chunks is None:
             self._chunks = iter(response.iter_bytes())
-        if hasattr(response, "read_timeout"):  # of httpclient
+        if _is_own(response):
             response.read_timeout = seconds
         elif seconds is not None:
             return self._next_chunk_in_time(seconds)
@@ -1387,22 +1468,25 @@ class SSEClient(_Client, _Blocking):
 
         timer = Timer(seconds, expire)
         timer.start()
+        chunk = None
         try:
-            return next(self._chunks, None)
+            chunk = next(self._chunks, None)
         except Exception:
-            if silent:
-                raise TimeoutError(f"not a byte for {seconds:.3g} s") from None
-            raise
+            if not silent:
+                raise
         finally:
             timer.cancel()
             timer.join()
+        if silent:  # whatever came of it: a closed body may look like one that has ended
+            raise TimeoutError(f"not a byte for {seconds:.3g} s")
+        return chunk
 
     async def _hang_up(self) -> None:
         self._close_response()
-        self.response, self._chunks, self._streaming = None, None, False
+        self._response, self._chunks, self._streaming = None, None, False
 
     def _close_response(self) -> None:
-        response = self.response
+        response = self._response
         if response is not None:
             try:
                 response.close()
@@ -1433,7 +1517,7 @@ class AsyncSSEClient(_Client, _Async):
     async def close(self) -> None:
         """End the stream, from any task: a consumer that waits in it ends its loop at once; idempotent."""
         self._shut()
-        _abandon(self._opening, self._reading, self.response, self._owned_transport)  # all, before the first await
+        _abandon(self._opening, self._reading, self._response, self._owned_transport)  # all, before the first await
         await _cancel(self._opening)
         await self._hang_up()
         if self._owned_transport is not None:
@@ -1457,7 +1541,7 @@ class AsyncSSEClient(_Client, _Async):
     def _interrupt(self, *transport: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
             # What there is now, not what may have taken its place by then.
-            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self.response, *transport)
+            self._loop.call_soon_threadsafe(_abandon, self._opening, self._reading, self._response, *transport)
 
     async def _open(self) -> Exception | None:
         import asyncio
@@ -1478,11 +1562,10 @@ class AsyncSSEClient(_Client, _Async):
 
     async def _next_chunk(self, seconds: float | None) -> Any:
         if self._chunks is None:
-            self._chunks = aiter(self.response.aiter_bytes())
-        resume = getattr(self._chunks, "resume", None)
-        if resume is not None:  # httpclient's, which can be cancelled
-            self.response.read_timeout = seconds
-            return await resume() or None
+            self._chunks = aiter(self._response.aiter_bytes())
+        if _is_own(self._response) and hasattr(self._chunks, "resume"):  # which can be cancelled
+            self._response.read_timeout = seconds
+            return await self._chunks.resume()
         import asyncio
 
         if self._reading is None:
@@ -1498,8 +1581,8 @@ class AsyncSSEClient(_Client, _Async):
         return reading.result()
 
     async def _hang_up(self) -> None:
-        closables, reading = (self._chunks, self.response), self._reading
-        self.response, self._chunks, self._streaming, self._reading = None, None, False, None
+        closables, reading = (self._chunks, self._response), self._reading
+        self._response, self._chunks, self._streaming, self._reading = None, None, False, None
         await _cancel(reading)
         for closable in closables:
             try:
@@ -1555,14 +1638,15 @@ class _Queue:
         _check("overflow", overflow, str, "'block', 'drop_oldest' or 'drop_newest'", OVERFLOW.__contains__)
         _check("max_wait", max_wait, (int, float), "seconds >= 0", lambda n: 0 <= n < MAX_RETRY)
         self.dropped = 0  # events lost to a full queue
-        self._events, self._maxsize, self._overflow = events, maxsize, overflow
+        self._events = self._source = events  # to read, and to close once
+        self._maxsize, self._overflow = maxsize, overflow
         self._max_wait, self._batches = max_wait, batches
         self._items: deque[Any] = deque()
         self._since = 0.0  # when the first of them came, on the monotonic clock
         self._end: Any = None  # what comes after them: the end of the loop, or the error of the source
 
-    def _offer(self, item: Any) -> bool:
-        """Put an event into the queue; `False` if it has to wait for room. Once closed, end the reader."""
+    def _offer(self, item: Any, since: float) -> bool:
+        """Put an event of that time into the queue; `False` if it has to wait for room. Once closed, end the reader."""
         if self._end is not None:
             raise self._end
         if len(self._items) >= self._maxsize:
@@ -1575,7 +1659,7 @@ class _Queue:
                 return True
             self._items.popleft()
         if not self._items:
-            self._since = time.monotonic()
+            self._since = since
         self._items.append(item)
         return True
 
@@ -1632,26 +1716,24 @@ class Buffered(_Queue, _Generic[_T]):
 
         A reader that the source's `close()` does not free within 2 s is left to its daemon thread.
         """
+        from threading import get_ident
+
         with self._changed:
             self._items.clear()
             self._end = StopIteration
             self._changed.notify_all()
-        patience_s = 0.1
-        if hasattr(self._events, "close"):
-            try:
-                self._events.close()
-                patience_s = 2.0
-            except ValueError:  # a generator in which the thread is waiting
-                pass
-        if self._reader.ident is not None:
+        source, self._source = self._source, None
+        patience_s = 2.0 if _close(source) else 0.1
+        if self._reader.ident not in (None, get_ident()):
             self._reader.join(patience_s)
 
     def _read(self) -> None:
         end: Any = StopIteration
         try:
             for event in self._events:
+                since = time.monotonic()
                 with self._changed:
-                    while not self._offer(event):
+                    while not self._offer(event, since):
                         self._changed.wait()
                     self._changed.notify_all()
         except BaseException as exc:  # for the consumers
@@ -1660,8 +1742,8 @@ class Buffered(_Queue, _Generic[_T]):
             closed = self._end is not None
             self._end = self._end or end
             self._changed.notify_all()
-        if closed and hasattr(self._events, "close"):
-            self._events.close()  # if it is a generator, close() could not while we were in it
+        if closed and hasattr(self._events, "gi_running"):
+            self._events.close()  # which close() could not while we were in it
 
 
 class AsyncBuffered(_Queue, _Generic[_T]):
@@ -1708,10 +1790,8 @@ class AsyncBuffered(_Queue, _Generic[_T]):
         self._end = StopAsyncIteration
         self._changed.set()
         await _cancel(self._reader)
-        if hasattr(self._events, "aclose"):
-            await self._events.aclose()
-        elif hasattr(self._events, "close"):
-            self._events.close()
+        source, self._source = self._source, None
+        await _aclose(source)
 
     aclose = close
 
@@ -1719,7 +1799,8 @@ class AsyncBuffered(_Queue, _Generic[_T]):
         end: Any = StopAsyncIteration
         try:
             async for event in self._events:
-                while not self._offer(event):
+                since = time.monotonic()
+                while not self._offer(event, since):
                     self._changed.clear()
                     await self._changed.wait()
                 self._changed.set()
@@ -1850,9 +1931,9 @@ def _styled(text: str, style: str, file: Any) -> str:
 
 
 def _fields(event: SSEEvent) -> str:
-    """As in the stream; on a terminal with colours, JSON on one line, and long lines wrapped."""
+    """As in the stream; on a terminal with colours, JSON of several lines on one, and long lines wrapped."""
     terminal = sys.stdout.isatty()
-    payload = _payload(event) if terminal else None
+    payload = _payload(event) if terminal and "\n" in event.data else None
     data = event.data if payload is None else _json(payload)
     fields = [(_BOLD, f"event: {event.event}")] if event.event != "message" else []
     fields += [(_DIM, f"id: {event.id}")] if event.id else []
@@ -1911,6 +1992,8 @@ def _content(argument: str, without: bytes = b"") -> bytes:
         return argument.encode("utf-8", "surrogateescape")
     from pathlib import Path
 
+    if argument == "@-" and sys.stdin is None:
+        raise ValueError("@- cannot be read: standard input is closed")
     data = sys.stdin.buffer.read() if argument == "@-" else Path(argument[1:]).read_bytes()
     return data.translate(None, without)
 
@@ -1945,7 +2028,8 @@ class _Watch:
         if options.user is not None:
             from base64 import b64encode
 
-            headers["Authorization"] = f"Basic {b64encode(options.user.encode()).decode()}"
+            user = options.user if ":" in options.user else options.user + ":"
+            headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
         for line in options.header:  # of two that differ in case the client takes the later one
             name, colon, value = line.partition(":")
             if not colon:
@@ -1976,9 +2060,8 @@ class _Watch:
                 for event in islice(wanted, options.count):
                     self.show(event)
         except (SSEError, ValueError, ImportError) as exc:
-            lost_body = isinstance(exc, SSEConnectionError) and client.stats.connects and not exc.retries
-            status = 18 if lost_body else _status(exc)
-            self.tell(_reason(exc, client.url), _RED)
+            status = 18 if self.is_cut(exc) else _status(exc)
+            self.tell(str(exc) if isinstance(exc, SSEError) else _reason(exc, client.url), _RED)
         finally:
             done.set()
         if self.expired:
@@ -1986,6 +2069,12 @@ class _Watch:
             return 28
         self.end_line()
         return status or int(self.failed)
+
+    def is_cut(self, exc: Exception) -> bool:
+        """Whether it tells of a body that has ended before its end, or before --until."""
+        if not isinstance(exc, SSEConnectionError) or exc.retries or not self.client.stats.connects:
+            return False
+        return exc.last_error is not None or self.options.until is not None
 
     def show(self, event: SSEEvent) -> None:
         form = _jsonl if self.options.jsonl else _fields
@@ -2034,9 +2123,15 @@ def _status(exc: BaseException) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line with `argv` (by default the process's own) and return the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    import os
+
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, who does not want to see it
+            from pathlib import Path
+
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         try:
             status = _Watch(_parser().parse_args(argv)).run()
@@ -2047,8 +2142,6 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write("\n" if sys.stdout.isatty() else "")  # or the prompt would stand behind the ^C
         sys.stdout.flush()
     except OSError as exc:  # an output cannot be written
-        import os
-
         status = _status(exc)
         if not isinstance(exc, BrokenPipeError):
             sys.stderr.write(f"sse: {exc}\n")

@@ -818,3 +818,50 @@ async def test_in_thread_pool(leaks: None) -> None:
             return sorted(flat(pool.map(list, [events] * 3)))
 
     assert await bounded(in_thread(run)) == [*range(1000)]
+
+
+@pytest.mark.parametrize("function", ["buffered", "batched"])
+async def test_source_is_closed_once(flavour: Any, function: str) -> None:
+    """By the end of the `with` after close(), and by the reader, no second time."""
+    feed = flavour.feed(1, 2)
+    async with getattr(flavour, function)(feed, 2, **({} if function == "buffered" else {"max_wait": 60})) as stream:
+        assert await stream.next() is not None
+        await stream.close()
+    await stream.close()
+    assert feed.closed == 1
+
+
+def test_error_of_the_source_s_close_is_told_once(leaks: None) -> None:
+    """To whoever leaves, and not by the thread once more."""
+
+    class Source(SyncFeed):
+        def close(self) -> None:
+            super().close()
+            raise ValueError("cannot be closed")
+
+    with pytest.raises(ValueError, match="cannot be closed"), sse.buffered(Source(1)) as events:
+        assert next(events) == 1
+
+
+def test_close_in_the_reader_s_own_thread(leaks: None) -> None:
+    """As a callback of the source may do it: the thread does not wait for itself."""
+
+    def source() -> Iterator[int]:
+        yield 1
+        events.close()
+        yield 2
+
+    events = sse.buffered(source())
+    assert 2 not in list(events)
+
+
+async def test_event_that_waited_for_room_is_as_old_as_it_is(flavour: Any) -> None:
+    """`max_wait` counts from its arrival, not from when a full batch made way."""
+    feed = flavour.feed(0, 1, 2)
+    async with flavour.batched(feed, 2, max_wait=0.3) as stream:
+        await feed.buffered(2)  # and 2 is in the reader's hand
+        await asyncio.sleep(0.3)
+        assert await stream.next() == [0, 1]
+        taken = time.monotonic()
+        assert await stream.next() == [2]
+        assert time.monotonic() - taken < 0.25

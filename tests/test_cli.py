@@ -1074,3 +1074,58 @@ def test_codes_are_those_of_the_contract() -> None:
     tests = set(re.findall(r"^def test_(\d+)_", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
     codes = set(re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE))
     assert tests == codes
+
+
+# === What nobody has opened ===
+
+
+@pytest.mark.parametrize(
+    ("closed", "argv", "code"),
+    [
+        ("2>&-", ["http://127.0.0.1:{port}/"], 7),
+        ("2>&-", ["--nonsense"], 2),
+        ("2>&- >&-", ["http://127.0.0.1:{port}/"], 7),
+        (">&-", ["--version"], 0),
+        ("<&-", ["-d", "@-", "http://127.0.0.1:{port}/"], 2),
+    ],
+)
+def test_closed_standard_streams(closed: str, argv: list[str], code: int) -> None:
+    """As daemons have them: the exit status is the same, and nothing is said about it."""
+    with ReservedPort() as port:
+        command = " ".join([sys.executable, str(SSE_FILE), *argv]).format(port=port)
+        done = finished("sh", "-c", f"{command} {closed}", capture_output=True)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_closed_stderr_ends_no_stream() -> None:
+    """A note of a reconnect that nobody can see."""
+    with ScriptServer(stream(event(1)), stream(event(2))) as server:
+        command = f"{sys.executable} {SSE_FILE} -n 2 {server.url} 2>&-"
+        done = finished("sh", "-c", command, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"id: 1\ndata: 1\n\nid: 2\ndata: 2\n\n")
+
+
+def test_7_clean_end_without_a_retry_left(run: Any) -> None:
+    """Nothing was cut; with --until it was."""
+    with ScriptServer(then=respond(200, event(1), content_type="text/event-stream")) as server:
+        assert run("--max-retries", "0", server.url).code == 7
+        assert run("--max-retries", "0", "--until", "x", server.url).code == 18
+
+
+def test_2_what_httpclient_refuses(run: Any) -> None:
+    for argv in (["http://a..b/"], ["-H", "Content-Length: 5", "http://127.0.0.1/"]):
+        assert run(*argv).code == 2
+
+
+def test_user_without_a_password(run: Any) -> None:
+    """As in a URL: an empty one."""
+    assert request(run, "-u", "bob")["authorization"] == "Basic " + base64.b64encode(b"bob:").decode()
+
+
+def test_json_on_one_line_is_shown_as_it_is(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are not rounded, nor members dropped."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = ["1.10", "1e400", "-0", '{"a":1,"a":2}', "12345678901234567890.123456789"]
+    with ScriptServer(stream(*[f"data: {line}\n\n" for line in lines])) as server:
+        assert terminal("-s", server.url).out == "".join([f"data: {line}\n\n" for line in lines])

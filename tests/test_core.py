@@ -12,6 +12,7 @@ import itertools
 import logging
 import ssl
 import sys
+import threading
 import time
 import types
 import zlib
@@ -1473,3 +1474,168 @@ def test_records_can_be_copied_with_changes() -> None:
         assert change(sse.SSEEvent("a", "b", "c", 5), data="x") == sse.SSEEvent("a", "x", "c", 5)
         with pytest.raises(TypeError):
             change(request, nonsense=1)
+
+
+# === Transports of all kinds ===
+
+
+class Recorder(list[Any]):
+    """A transport that is empty, and so false, before it is called."""
+
+    def __call__(self, request: sse.Request, timeout: Any) -> Any:
+        self.append(request)
+        raise ConnectionRefusedError
+
+
+class AsyncRecorder(Recorder):
+    async def __call__(self, request: sse.Request, timeout: Any) -> Any:
+        super().__call__(request, timeout)
+
+
+@pytest.mark.parametrize("kind", [Recorder, AsyncRecorder])
+def test_transport_that_is_false(kind: Any) -> None:
+    """It is asked all the same."""
+    recorder = kind()
+    played = Played()
+    client: Any = sse.AsyncSSEClient if kind is AsyncRecorder else sse.SSEClient
+    played.client = client(URL, transport=recorder, max_retries=0)
+    assert isinstance(run(played).error, sse.SSEConnectionError)
+    assert len(recorder) == 1
+
+
+class Silent(Answer):
+    """One event, then silence until it is closed, which looks like a clean end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.freed = threading.Event()
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield b"data: half\n\n"
+        self.freed.wait()
+
+    async def aiter_bytes(self) -> Any:
+        yield b"data: half\n\n"
+        await asyncio.sleep(60)
+
+    def close(self) -> None:
+        self.freed.set()
+
+
+def test_silence_is_no_clean_end(twin: str) -> None:
+    """Whatever the iterator makes of being closed."""
+    played = play(twin, Silent(), heartbeat_timeout=0.05, **POST)
+    assert played.events == ["half"]
+    assert isinstance(played.error, sse.SSEConnectionError)
+    assert isinstance(played.error.last_error, TimeoutError)
+
+
+def test_handled_certificate_error_is_no_cause(twin: str) -> None:
+    """Whoever falls back to another server in an `except` block has the error of the first as context of all others."""
+    for answer in (ConnectionResetError(), [event(1), ConnectionResetError()]):
+        played = make(twin, answer, [event(2)], max_retries=1)
+        try:
+            raise ssl.SSLCertVerificationError("of another server")
+        except ssl.SSLCertVerificationError as handled:
+            raising = answer if isinstance(answer, Exception) else answer[-1]
+            raising.__context__ = handled
+            run(played)
+        assert played.over
+        assert played.events[-1] == "2"
+
+
+@pytest.mark.parametrize("when", ["headers", "transport"])
+@pytest.mark.parametrize("how", ["close", "restart"])
+def test_client_that_is_interrupted_while_it_opens(twin: str, when: str, how: str) -> None:
+    """By another thread, in a function of the user's: nothing is asked for then, and no answer taken."""
+    opened = []
+
+    def interrupt() -> None:
+        if how == "restart":
+            played.client.restart()
+        elif twin == "sync":
+            played.client.close()
+        else:
+            played.client._shut()
+
+    def headers() -> dict[str, str]:
+        if when == "headers" and not played.requests:
+            interrupt()
+        return {}
+
+    played = make(twin, [event(1)], headers=headers, on_open=opened.append)
+    inner = played.client._transport
+
+    def transport(request: sse.Request, timeout: Any) -> Any:
+        if when == "transport":
+            interrupt()
+        return inner(request, timeout)
+
+    played.client._transport = transport
+    assert type(asyncio.run(played.client._connect())) is ConnectionError
+    assert len(played.requests) == (when == "transport")
+    assert opened == []
+
+
+def test_response_of_no_connection(twin: str) -> None:
+    """Once closed, there is none."""
+    played = play(twin, [event(1), event(2)], most=1)
+    assert played.client.response is None
+
+
+class Text(str):
+    """Formats as something else, as some kinds of str do."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "wrong"
+
+    __str__ = __repr__ = lambda self: "wrong"
+
+
+def test_headers_of_any_kind_of_str_and_without_spaces_around(twin: str) -> None:
+    """They reach a transport as plain text."""
+    for headers in ({Text("X-Y"): Text(" v ")}, lambda: {Text("X-Y"): Text("v\t")}):
+        played = play(twin, [event(1)], headers=headers, reconnect=False)
+        [request] = played.requests
+        assert request.headers["X-Y"] == "v"
+        assert {type(text) for pair in request.headers.items() for text in pair} == {str}
+
+
+def test_body_that_utf_8_has_no_bytes_for() -> None:
+    with pytest.raises(ValueError, match=r"^body must be bytes or str without surrogates, got str"):
+        sse.connect(URL, body="\ud83d")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("url", "options", "named"),
+    [
+        ("http://a..b/", {}, "url"),
+        ("http://exa$mple/", {}, "url"),
+        (f"http://{'a' * 64}/", {}, "url"),
+        (URL, {"headers": {"Content-Length": "5"}}, "Content-Length"),
+        (URL, {"headers": {"transfer-encoding": "chunked"}}, "transfer-encoding"),
+    ],
+)
+def test_what_httpclient_refuses_is_refused_at_once(client: Any, url: str, options: Any, named: str) -> None:
+    """Not when the stream is opened; another transport may take it."""
+    with pytest.raises(ValueError, match=named):
+        client(url, **options)
+    client(url, transport=print, **options)
+
+
+def test_errors_of_other_libraries_give_away_no_url(twin: str) -> None:
+    """Neither in the error nor in the log."""
+    error = LibraryError("Max retries exceeded with url: /y?sig=s3cret for 'http://me:s3cret@host/x?key=s3cret' (why?)")
+    played = play(twin, error, max_retries=0)
+    assert "s3cret" not in str(played.error)
+    assert "with url: /y for 'http://host/x" in str(played.error)
+
+
+def test_the_url_is_told_once(twin: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the cause is an error that begins with it."""
+    played = play(twin, Answer("busy", status=503), Answer("busy", status=503), retry_statuses=[503], max_retries=1)
+    assert str(played.error) == "http://stream.example/events: connection failed after 1 reconnect: HTTP 503: busy"
+    assert "http://stream.example/events: HTTP 503: busy; reconnecting in 3 s" in caplog.messages

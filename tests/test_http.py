@@ -373,7 +373,7 @@ async def test_timeouts_that_no_clock_can_hold(driver: Any, seconds: Any) -> Non
             try:
                 assert await body_of(driver, server.url, **options) == b"x"
             except ValueError as error:
-                assert str(error).startswith("timeout")  # noqa: PT017
+                assert str(error).startswith(("timeout", "read_timeout"))  # noqa: PT017
     with ScriptServer(then=[head(content_type="text/event-stream"), "data: x\n\n", HOLD]) as server:
         for options in ({"timeout": seconds}, {"heartbeat_timeout": seconds}):
             try:
@@ -1005,7 +1005,7 @@ async def test_bodies_that_end_with_a_tls_connection(driver: Any, authority: Any
 @pytest.mark.parametrize(
     ("answer", "kind", "text"),
     [
-        (respond(403, "no"), httpclient.HttpConnectionError, "HTTP 403 Forbidden"),
+        (respond(403, "no"), httpclient.HttpConnectionError, "HTTP 403 'Forbidden'"),
         (respond(302, location="http://evil.example/"), httpclient.HttpConnectionError, "HTTP 302"),
         ([head(200) + "too early"], httpclient.HttpProtocolError, "before the server could"),
         ("nonsense\r\n", httpclient.HttpProtocolError, "nonsense"),
@@ -1192,3 +1192,132 @@ async def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.Monk
             await httpclient.async_get(server.url, timeout=0.1)
         await server.accepted(2)
         await server.closed(1)
+
+
+# === Reading again ===
+
+
+async def test_read_goes_on_after_an_interruption(driver: Any) -> None:
+    """What had come before a limit, or a cancellation, is not lost."""
+    for what in ("read", "text"):
+        gate = threading.Event()
+        with ScriptServer([head(content_length=10), "HELLO", gate, "WORLD", HOLD]) as server:
+            async with await driver.get(server.url, stream=True, read_timeout=0.05) as reply:
+                with pytest.raises(httpclient.HttpTimeoutError, match=r"^no data for 0\.05 s$"):
+                    await reply.read()
+                gate.set()
+                reply.response.read_timeout = None
+                assert await reply.read() == b"HELLOWORLD"
+                assert reply.text == "HELLOWORLD", what
+
+
+async def test_read_of_too_much_raises_each_time(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest alone would pass for the whole."""
+    monkeypatch.setattr(httpclient, "MAX_BODY", 100)
+    with ScriptServer(then=respond(200, "x" * 150)) as server:
+        async with await driver.get(server.url, stream=True) as reply:
+            for _ in range(3):
+                with pytest.raises(httpclient.HttpProtocolError, match="100 bytes"):
+                    await reply.read()
+
+
+async def test_lines_go_on_where_another_iterator_has_stopped(driver: Any) -> None:
+    """While the body is on its way; once it has been read, each iterator gives all of it."""
+    with ScriptServer(then=respond(200, "a\r\nb\nc")) as server:
+        async with await driver.get(server.url, stream=True) as reply:
+            async for line in reply.iter_lines():
+                assert line == "a"
+                break
+            assert [line async for line in reply.iter_lines()] == ["b", "c"]
+            assert [line async for line in reply.iter_lines()] == []
+            assert await reply.read() == b""
+            assert [piece async for piece in reply.iter_bytes()] == []
+        reply = await driver.get(server.url)
+        for _ in range(2):
+            assert [line async for line in reply.iter_lines()] == ["a", "b", "c"]
+
+
+async def test_a_limit_of_an_opening_says_what_took_so_long(driver: Any) -> None:
+    """However the head drips in."""
+    with ScriptServer(then=[drip(head(), every=0.02)]) as server:
+        with pytest.raises(httpclient.HttpTimeoutError, match="timed out waiting for the response head"):
+            await driver.get(server.url, timeout=0.3)
+
+
+# === Arguments and secrets ===
+
+
+class Text(str):
+    """Formats as something else, as some kinds of str do."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "wrong"
+
+    __str__ = __repr__ = lambda self: "wrong"
+
+
+async def test_headers_of_any_kind_of_str(driver: Any) -> None:
+    with ScriptServer(then=respond()) as server:
+        await driver.get(server.url, headers={Text("X-Y"): Text("v")})
+        assert server.requests[0]["x-y"] == "v"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "text"),
+    [
+        (TypeError, {"method": None}, "method must be str, got NoneType"),
+        (TypeError, {"method": b"GET"}, "method must be str, got bytes"),
+        (TypeError, {"params": 5}, "params must be a mapping, got int"),
+        (TypeError, {"params": "a=b"}, "params must be a mapping, got str"),
+        (TypeError, {"json": {1}}, "json cannot be encoded: Object of type set is not JSON serializable"),
+        (ValueError, {"body": "\ud800"}, "body must not contain surrogates"),
+        (TypeError, {"read_timeout": "5"}, "read_timeout must be seconds or None, got '5'"),
+        (ValueError, {"read_timeout": 0}, "read_timeout must be seconds > 0 and < 2**31, got 0"),
+        (ValueError, {"read_timeout": -1}, "read_timeout must be seconds > 0 and < 2**31, got -1"),
+    ],
+)
+async def test_wrong_arguments_are_named(driver: Any, kind: Any, options: Any, text: str) -> None:
+    """Before anything is sent."""
+    with ScriptServer() as server:
+        with pytest.raises(kind) as caught:
+            await driver.request(**{"method": "POST", "url": server.url, **options})
+        assert str(caught.value) == text
+        assert server.requests == []
+
+
+async def test_bad_header_line_is_shown_without_its_value(driver: Any) -> None:
+    """Which may be a secret."""
+    for line in ("Set-Cookie: sid=s3cret\0", "Set-Cookie : sid=s3cret"):
+        with ScriptServer([f"HTTP/1.1 200 OK\r\n{line}\r\n\r\n"]) as server:
+            with pytest.raises(httpclient.HttpProtocolError, match="Set-Cookie") as caught:
+                await driver.get(server.url)
+        assert "s3cret" not in str(caught.value)
+
+
+async def test_refusal_of_a_proxy_cannot_steer_a_terminal(driver: Any) -> None:
+    with ScriptServer(["HTTP/1.1 403 \x1b[31mNo\r\nContent-Length: 0\r\n\r\n"]) as proxy:
+        with pytest.raises(httpclient.HttpConnectionError) as caught:
+            await driver.get("https://host.example/", proxy=proxy.url)
+    assert str(caught.value).isprintable()
+
+
+async def test_two_locations_are_none(driver: Any) -> None:
+    """Twice the same is one."""
+    twice = "HTTP/1.1 302 Found\r\nLocation: /a\r\nlocation: /{}\r\nContent-Length: 0\r\n\r\n"
+    with ScriptServer([twice.format("b")], [twice.format("a")], then=respond(200, "x")) as server:
+        with pytest.raises(httpclient.HttpProtocolError, match="redirect to 2 different places") as caught:
+            await driver.get(server.url)
+        assert caught.value.permanent
+        assert await body_of(driver, server.url) == b"x"
+        assert server.requests[-1].target == "/a"
+
+
+async def test_a_post_that_becomes_a_get_describes_no_body(driver: Any) -> None:
+    headers = {"Content-Encoding": "br", "Content-Language": "de", "Content-Type": "a/b", "X-Kept": "1"}
+    with ScriptServer(redirect("/x", 303), then=respond()) as server:
+        await driver.post(server.url, body="x", headers=headers)
+        sent = server.requests[-1]
+    assert (sent.method, sent["x-kept"]) == ("GET", "1")
+    assert [sent[name] for name in headers if name.startswith("Content")] == [None] * 3

@@ -928,8 +928,8 @@ def redirect(location: str | None, status: int = 302, method: str = "GET", url: 
     body = b"body" if method in ("POST", "PUT", "PATCH") else None
     request = httpclient._make_request(method, url, SENT, body)
     headers = Headers([] if location is None else [("Location", location)])
-    found = httpclient._location(SimpleNamespace(status_code=status, headers=headers))
-    return None if found is None else httpclient._redirect(request, status, found)
+    found = httpclient._locations(SimpleNamespace(status_code=status, headers=headers))
+    return httpclient._redirect(request, status, found) if found else None
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,49 @@ def test_both_files_side_by_side(sse_alone: Path) -> None:
     code = "import sse, sys\nwith sse.connect(sys.argv[1], reconnect=False) as events: print(*[e.data for e in events])"
     with ScriptServer([answer]) as server:
         assert run(sse_alone, code, server.url) == "a\n"
+
+
+DATACLASSES = """
+import dataclasses, inspect, sse
+event = sse.SSEEvent("a", "b", "c", 4)
+request = sse.Request("GET", "u", {}, None)
+FIRST
+assert [f.name for f in dataclasses.fields(event)] == ["event", "data", "id", "retry"]
+assert dataclasses.asdict(event) == dict(event="a", data="b", id="c", retry=4)
+assert dataclasses.replace(event, data="z") == sse.SSEEvent("a", "z", "c", 4)
+assert dataclasses.replace(request, url="v") == sse.Request("GET", "v", {}, None)
+assert sse.SSEEvent.__dataclass_params__.frozen and sse.Request.__dataclass_params__.frozen
+"""
+FIRST = {
+    "nothing": "",
+    "params": "assert sse.SSEEvent.__dataclass_params__.frozen",
+    "bases": "for kind in sse.SSEEvent.__mro__ + sse.Request.__mro__: inspect.getmembers(kind)",
+    "help": "import pydoc; pydoc.render_doc(sse)",
+    "hints": "import typing; assert list(typing.get_type_hints(sse.SSEEvent)) == ['event', 'data', 'id', 'retry']",
+    "own __init__": """
+class My(sse.SSEEvent):
+    def __init__(self, data):
+        super().__init__(data=data)
+assert dataclasses.asdict(My("x")) == dict(event="message", data="x", id="", retry=None)
+""",
+    "dataclass of it": """
+@dataclasses.dataclass(frozen=True)
+class Tagged(sse.SSEEvent):
+    source: str = ""
+assert [f.name for f in dataclasses.fields(Tagged)] == ["event", "data", "id", "retry", "source"]
+assert Tagged("a", "b", source="s") == Tagged("a", "b", "", None, "s") != Tagged("a", "b")
+""",
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+def test_a_dataclass_whoever_looks_first(first: str, sse_alone: Path) -> None:
+    """Its fields are made when they are first asked for, of whichever class."""
+    run(sse_alone, DATACLASSES.replace("FIRST", first))
+
+
+@pytest.mark.parametrize("other", ["raise RuntimeError('other')", "class HttpProtocolError(Exception): ..."])
+def test_another_httpclient_that_fails_or_looks_alike(other: str, sse_alone: Path) -> None:
+    """It is not ours: opening says so, and another transport does without."""
+    (sse_alone / "httpclient.py").write_text(other)
+    assert "httpclient.py" in import_error(sse_alone, "with")

@@ -958,3 +958,20 @@ def test_a_long_line_is_not_held_many_times() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3.5 * size
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_any_bytes_keep_an_unfinished_character(kind: Any) -> None:
+    """Also behind a whole block: it spoils the line that it begins, and nothing later."""
+    parser = sse.SSEParser()
+    parser.feed(b"\n")
+    assert [event.data for event in parser.feed(kind(b"data: v\n\n\xc3"))] == ["v"]
+    assert parser.feed(b"data: x\n\n") == []
+    assert [event.data for event in parser.feed(b"data: y\n\n")] == ["y"]
+
+
+def test_empty_text_is_nothing() -> None:
+    """Not even between the bytes of a character."""
+    parser = sse.SSEParser()
+    assert [parser.feed(b"data: \xc3"), parser.feed("")] == [[], []]
+    assert [event.data for event in parser.feed(b"\xa9\n\n")] == ["\u00e9"]

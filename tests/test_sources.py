@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import httpclient
 import sse
 from cases import STREAMS, Case
+from drivers import SyncDriver, bounded, in_thread
 from helpers import plain, slicings
 from reference import split_lines
+from server import HOLD, ScriptServer, head
 
 # === One face for both classes ===
 
@@ -831,3 +835,172 @@ def test_requests_chunks() -> None:
     response.raw = io.BytesIO(b"data: a\r\n\r\ndata: b\n\n")
     with sse.EventSource.from_chunks(response.iter_content(7)) as source:
         assert [event.data for event in source] == ["a", "b"]
+
+
+class Closable:
+    """Blocks after its first item until it is closed; counts how often that happens."""
+
+    def __init__(self) -> None:
+        self.closes = 0
+        self.blocked, self.freed = threading.Event(), threading.Event()
+
+    def close(self) -> None:
+        self.closes += 1
+        self.freed.set()
+
+
+class OwnIterator(Closable):
+    """Breaks when it is closed, as sockets do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = iter([b"data: a\n", b"\n"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        for item in self.items:
+            return item
+        self.blocked.set()
+        self.freed.wait()
+        raise ConnectionError("closed")
+
+
+class OwnGenerator(Closable):
+    """Its iterator is a generator, which cannot be closed while a thread is in it."""
+
+    left = False
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield b"data: a\n"
+            yield b"\n"
+            self.blocked.set()
+            self.freed.wait()
+            yield b"data: late\n\n"
+        finally:
+            self.left = True
+
+
+@pytest.mark.parametrize("way", ["lines", "chunks"])
+@pytest.mark.parametrize("make", [OwnIterator, OwnGenerator])
+def test_close_frees_a_reader_once(make: Any, way: str) -> None:
+    """Of another thread: its loop ends, without the error of the closed source, which is closed a single time."""
+    source = make()
+    events = sse.EventSource(source) if way == "lines" else sse.EventSource.from_chunks(source)
+    threading.Thread(target=lambda: (source.blocked.wait(), events.close())).start()
+    assert [event.data for event in events] == ["a"]
+    events.close()
+    assert source.closes == 1
+    assert getattr(source, "left", True)
+
+
+def test_close_tells_what_the_source_raises() -> None:
+    """A ValueError is only for generators no error."""
+
+    class Bad(Closable):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+        def close(self) -> None:
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        sse.EventSource(Bad()).close()
+
+
+def test_close_frees_an_asynchronous_reader_once() -> None:
+    """The same for tasks, also where the source's `close` is a coroutine function."""
+
+    class Source:
+        closes = 0
+
+        def __init__(self) -> None:
+            self.freed = asyncio.Event()
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"data: a\n\n"
+            await self.freed.wait()
+            yield b"data: late\n\n"
+
+        async def close(self) -> None:
+            self.closes += 1
+            self.freed.set()
+
+    class Breaking(Source):
+        def __aiter__(self) -> Any:
+            self.items = iter([b"data: a\n\n"])
+            return self
+
+        async def __anext__(self) -> bytes:
+            for item in self.items:
+                return item
+            await self.freed.wait()
+            raise ConnectionError("closed")
+
+    async def main(source: Any) -> None:
+        events = sse.AsyncEventSource.from_chunks(source)
+        assert (await anext(events)).data == "a"
+        waiting = asyncio.ensure_future(anext(events, None))
+        await asyncio.sleep(0)
+        await events.close()
+        assert await waiting is None
+        await events.close()
+        assert source.closes == 1
+
+    for kind in (Source, Breaking):
+        asyncio.run(main(kind()))
+
+
+def test_a_runtime_error_of_aclose_is_told() -> None:
+    class Bad:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def aclose(self) -> None:
+            raise RuntimeError("bad")
+
+        __anext__ = aclose
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="bad"):
+            await sse.AsyncEventSource(Bad()).close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["lines", "chunks"])
+def test_close_by_on_comment_ends_the_loop(way: str) -> None:
+    """With the next event at the latest none is given out."""
+    lines = ["data: a\n", "\n", ": x\n", "data: b\n", "\n"]
+    make: Any = sse.EventSource if way == "lines" else sse.EventSource.from_chunks
+    events = make(lines, on_comment=lambda _: events.close())
+    assert [event.data for event in events] == ["a"]
+
+
+@pytest.mark.parametrize("way", ["iter_lines", "iter_bytes"])
+async def test_an_event_source_closes_our_own_response(way: str, driver: Any) -> None:
+    """And frees whoever reads it; after a cancellation the next step goes on."""
+    with ScriptServer(then=[head(content_type="text/event-stream"), "data: a\n\n", HOLD]) as server:
+        if isinstance(driver, SyncDriver):
+            response: Any = await in_thread(httpclient.get, server.url, stream=True)
+            make: Any = sse.EventSource if way == "iter_lines" else sse.EventSource.from_chunks
+            events = make(getattr(response, way)())
+            with events:
+                assert next(events).data == "a"
+                waiting = in_thread(next, events, None)
+                await asyncio.sleep(0)
+            assert await bounded(waiting) is None
+        else:
+            response = await httpclient.async_get(server.url, stream=True)
+            make = sse.AsyncEventSource if way == "iter_lines" else sse.AsyncEventSource.from_chunks
+            async with make(getattr(response, "a" + way)()) as events:
+                assert (await anext(events)).data == "a"
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(anext(events), 0.01)
+                waiting = asyncio.ensure_future(anext(events, None))
+                await asyncio.sleep(0)
+            assert await bounded(waiting) is None
+        with pytest.raises(httpclient.HttpConnectionError):
+            next(response.iter_bytes()) if isinstance(driver, SyncDriver) else await anext(response.aiter_bytes())
