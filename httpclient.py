@@ -912,13 +912,14 @@ class _Items:
         self.resume: Any  # () awaits the next item, `None` at the end; also for `sse`
         content = response._content
         if content is not None:
-            self._ready: list[Any] = [content] if content else []
+            ready = [content] if content else []
             if lines:
-                self._ready = _Lines(response._charset).feed(content, final=True)[::-1]
+                ready = _Lines(response._charset).feed(content, final=True)[::-1]
             self.resume = _nothing
         else:
-            self._ready = response._lines if lines else []
+            ready = response._lines if lines else []
             self.resume = response._next_line if lines else response._next
+        self._pop = ready.pop  # bound once, since it is called for every line
 
 
 async def _nothing() -> None: ...
@@ -1226,7 +1227,11 @@ class _BlockingItems(_Items):
         return self
 
     def __next__(self) -> Any:
-        item = self._ready.pop() if self._ready else _run(self.resume())
+        try:
+            return self._pop()
+        except IndexError:
+            pass
+        item: Any = _run(self.resume())
         if item is None:
             raise StopIteration
         return item
@@ -1495,7 +1500,11 @@ class _AsyncItems(_Items):
         return self
 
     async def __anext__(self) -> Any:
-        item = self._ready.pop() if self._ready else await self.resume()
+        try:
+            return self._pop()
+        except IndexError:
+            pass
+        item = await self.resume()
         if item is None:
             raise StopAsyncIteration
         return item
