@@ -114,7 +114,7 @@ class _DataclassPart:
         record = self._record  # not the owner, which may be a class made from it
         init: Any = record.__init__
         names = record.__match_args__
-        defaults = dict(zip(reversed(names), reversed(init.__defaults__)))
+        defaults = dict(zip(reversed(names), reversed(init.__defaults__ or ())))
         fields = [(name, init.__annotations__[name], field(default=defaults.get(name, MISSING))) for name in names]
         made: Any = make_dataclass(record.__name__, fields, frozen=True)
         record.__dataclass_fields__, record.__dataclass_params__ = made.__dataclass_fields__, made.__dataclass_params__
