@@ -229,8 +229,8 @@ def _make_request(method: Any, url: Any, headers: Any, body: Any, json: Any = No
     if params:
         try:
             query = urlencode(params, doseq=True)
-        except TypeError:
-            raise TypeError(f"params must be a mapping, got {type(params).__name__}") from None
+        except (TypeError, ValueError) as exc:
+            raise _not_encoded("params", exc) from None
         parsed = parsed._replace(target=parsed.target + ("&" if "?" in parsed.target else "?") + query)
     fields = {"User-Agent": f"stdsse-httpclient/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     if parsed.userinfo is not None:
@@ -243,7 +243,7 @@ def _make_request(method: Any, url: Any, headers: Any, body: Any, json: Any = No
         try:
             body = dumps(json)
         except (TypeError, ValueError) as exc:
-            raise type(exc)(f"json cannot be encoded: {exc}") from None
+            raise _not_encoded("json", exc) from None
         fields["Content-Type"] = "application/json"
     if isinstance(body, str):
         if re.search("[\ud800-\udfff]", body):
@@ -262,6 +262,10 @@ def _make_request(method: Any, url: Any, headers: Any, body: Any, json: Any = No
         fields = {other: text for other, text in fields.items() if other.lower() != name.lower()}
         fields[name] = value
     return _Request(method.upper(), parsed._replace(userinfo=None), fields, body)
+
+
+def _not_encoded(name: str, why: Exception) -> Exception:
+    return (ValueError if isinstance(why, ValueError) else TypeError)(f"{name} cannot be encoded: {why}")
 
 
 def _encode(request: _Request, route: _Route, keep: bool) -> bytes:
@@ -632,8 +636,9 @@ def _environment_proxy(url: _Url) -> str | None:
 
 def _locations(head: Any) -> set[str]:
     """Where the answer redirects to, if it does, RFC 9110 section 15.4; to more than one place it may not."""
-    redirects = head.status_code in (301, 302, 303, 307, 308)
-    return {value for name, value in head.headers.fields if redirects and name.lower() == "location"}
+    if head.status_code not in (301, 302, 303, 307, 308):
+        return set()
+    return {value for name, value in head.headers.fields if name.lower() == "location"}
 
 
 def _redirect(request: _Request, status_code: int, locations: set[str]) -> _Request:
@@ -868,6 +873,9 @@ class _BaseResponse:
 
     async def _next(self) -> bytes | None:
         """The next data of the body; `None` at its end."""
+        if self._begun:
+            data, self._begun = bytes(self._begun), bytearray()
+            return data
         while not (data := self._body.take()) and not self._body.complete:
             connection = self._connection  # `close()` may come from another thread
             if connection is None:
@@ -879,12 +887,16 @@ class _BaseResponse:
 
     async def _read(self) -> bytes:
         if self._content is None:
-            while len(self._begun) <= MAX_BODY and (data := await self._next()):
-                self._begun += data
-            if len(self._begun) > MAX_BODY:
-                raise HttpProtocolError(f"a body is longer than {MAX_BODY} bytes: iterate over it")
-            self._content = bytes(self._begun)
-            self._begun.clear()
+            content, self._begun = self._begun, bytearray()
+            try:
+                while len(content) <= MAX_BODY and (data := await self._next()):
+                    content += data
+                if len(content) > MAX_BODY:
+                    raise HttpProtocolError(f"a body is longer than {MAX_BODY} bytes: iterate over it")
+            except BaseException:
+                self._begun = content
+                raise
+            self._content = bytes(content)
         return self._content
 
     async def _next_line(self) -> str | None:
@@ -908,18 +920,21 @@ class _Items:
     """What the iterators over a body are: no generators, which an error or a cancellation would end for good."""
 
     def __init__(self, response: Any, lines: bool) -> None:
-        self._response = response
-        self.resume: Any  # () awaits the next item, `None` at the end; also for `sse`
-        content = response._content
-        if content is not None:
-            ready = [content] if content else []
-            if lines:
-                ready = _Lines(response._charset).feed(content, final=True)[::-1]
-            self.resume = _nothing
-        else:
-            ready = response._lines if lines else []
+        self._response, self._of_lines = response, lines
+        self._pop = response._lines.pop if lines else [].pop  # bound once, since it is called for every line
+        self.resume: Any = self._begin  # () awaits the next item, `None` at the end; also for `sse`
+
+    async def _begin(self) -> Any:
+        """The first step: of a body that has been read, all is given once more."""
+        response, lines = self._response, self._of_lines
+        if response._content is None:
             self.resume = response._next_line if lines else response._next
-        self._pop = ready.pop  # bound once, since it is called for every line
+            return await self.resume()
+        ready = [response._content] if response._content else []
+        if lines:
+            ready = _Lines(response._charset).feed(response._content, final=True)[::-1]
+        self._pop, self.resume = ready.pop, _nothing
+        return ready.pop() if ready else None
 
 
 async def _nothing() -> None: ...
@@ -1206,7 +1221,7 @@ class Response(_BaseResponse):
         self._drop()
 
     def read(self) -> bytes:
-        """Return the whole body, or what has not been iterated over; raise `HttpProtocolError` at 64 MiB."""
+        """Return the whole body, or what no iterator has taken; raise `HttpProtocolError` at 64 MiB."""
         return _run(self._read())
 
     def iter_bytes(self) -> Iterator[bytes]:
@@ -1475,7 +1490,7 @@ class AsyncResponse(_BaseResponse):
             await asyncio.wait({connection.gone})
 
     async def aread(self) -> bytes:
-        """Return the whole body, or what has not been iterated over; raise `HttpProtocolError` at 64 MiB."""
+        """Return the whole body, or what no iterator has taken; raise `HttpProtocolError` at 64 MiB."""
         return await self._read()
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:

@@ -127,6 +127,7 @@ class _Record:
     __slots__ = ()
     if TYPE_CHECKING:
         __match_args__: ClassVar[tuple[str, ...]]
+        __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def _values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in self.__match_args__])
@@ -172,8 +173,9 @@ class SSEEvent(_Record, _Draft):
 
     __slots__ = ()
     __match_args__ = ("event", "data", "id", "retry")
-    __dataclass_fields__ = _DataclassPart()
-    __dataclass_params__ = _DataclassPart()
+    if not TYPE_CHECKING:
+        __dataclass_fields__ = _DataclassPart()
+        __dataclass_params__ = _DataclassPart()
     event: str
     data: str
     id: str
@@ -205,8 +207,9 @@ class Request(_Record):
     """
 
     __slots__ = __match_args__ = ("method", "url", "headers", "body")
-    __dataclass_fields__ = _DataclassPart()
-    __dataclass_params__ = _DataclassPart()
+    if not TYPE_CHECKING:
+        __dataclass_fields__ = _DataclassPart()
+        __dataclass_params__ = _DataclassPart()
     method: str
     url: str
     headers: dict[str, str]
@@ -319,7 +322,9 @@ def _reason(cause: BaseException | None, url: str) -> str:
         return "the server ended it"
     if isinstance(cause, SSEError):
         return str(cause).removeprefix(f"{_shown(url)}: ")
-    return f"{type(cause).__name__}: {_line(_QUOTED.sub('', str(cause)))}"
+    query = url.partition("?")[2]
+    text = str(cause).replace(f"?{query}", "") if query else str(cause)
+    return f"{type(cause).__name__}: {_line(_QUOTED.sub('', text))}"
 
 
 # === 2. Parser =======================================================================================================
@@ -372,6 +377,7 @@ class SSEParser:
         self._on_comment = on_comment
         # Of a block: the event type, data, the list of its lines if there are several, ID, `retry`, room in characters
         self._no_block: Any = "", None, None, None, None, self._limit
+        self._stopped = False  # the source of the lines was closed: no more are taken
         self.reset()
 
     def reset(self) -> None:
@@ -562,6 +568,8 @@ class SSEParser:
                     draft.__class__ = SSEEvent
                     yield draft
                     data, more, room = None, None, self._limit
+                elif self._stopped:
+                    break
                 type_, id, retry = "", None, None
                 continue
             if len(line) > room:
@@ -582,6 +590,8 @@ class SSEParser:
                 elif not field and self._on_comment is not None:
                     self._on_comment(value)
                 if field != "data":
+                    if self._stopped:
+                        break
                     continue
             if data is None:
                 data = value
@@ -771,24 +781,36 @@ class _Source(_Events):
 class EventSource(_Source, _Blocking):
     """The events of an iterable of lines, or of chunks with `from_chunks`; an iterator and a context manager."""
 
+    _events: Iterator[SSEEvent]  # of the lines
+
     def __next__(self) -> SSEEvent:
-        if not (self._chunked or self._closed):
+        if not self._chunked:
             try:
                 for event in self._events:
-                    if not self._closed:  # by on_comment, or another thread, which could not close a generator
+                    if not self._closed:
                         return event
-                    _close(self._iterator)  # type: ignore[unreachable]
                     break
             except Exception:
                 if not self._closed:  # which may break the source
                     raise
+            if self._closed:
+                self._leave()
         return super().__next__()
 
     def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._shut()
-        while self._closables:
-            _close(self._closables.pop(0))
+        self._events, self._parser._stopped = iter(()), True
+        if self._closables:
+            try:
+                _close(self._closables.pop(0))
+            finally:
+                self.close()
+
+    def _leave(self) -> None:
+        """Close a generator that `close()` could not, as we were in it."""
+        if hasattr(self._iterator, "gi_running"):
+            _close(self._iterator)
 
     def _iterate(self, source: Any) -> Any:
         iterator = iter(source)
@@ -804,8 +826,8 @@ class EventSource(_Source, _Blocking):
             if not self._closed:  # which may break the source
                 raise
             raise StopIteration from None
-        if self._closed:  # by another thread, which could not close a generator that we were in
-            _close(self._iterator)
+        if self._closed:
+            self._leave()
         else:
             self._take(chunk)
 
@@ -816,8 +838,9 @@ class AsyncEventSource(_Source, _Async):
     async def close(self) -> None:
         """End the iteration and close the source, if it can be closed; idempotent."""
         self._shut()
-        while self._closables:
-            await _aclose(self._closables.pop(0))
+        for closable in self._closables:
+            await _aclose(closable)
+            self._closables = [other for other in self._closables if other is not closable]  # only then
 
     def _iterate(self, source: Any) -> Any:
         return aiter(source) if hasattr(source, "__aiter__") else _each(iter(source))
@@ -829,8 +852,9 @@ class AsyncEventSource(_Source, _Async):
             if not self._closed:  # which may break the source
                 raise
             raise StopAsyncIteration from None
-        if self._closed:  # by another task, which could not close a generator that we were in
-            await _aclose(self._iterator)
+        if self._closed:
+            if hasattr(self._iterator, "ag_running"):  # which close() could not close, as we were in it
+                await _aclose(self._iterator)
         elif self._chunked:
             self._take(item)
         else:
@@ -842,8 +866,8 @@ def _close(source: Any) -> bool:
     try:
         if hasattr(source, "close"):
             source.close()
-    except ValueError:
-        if not hasattr(source, "gi_running"):
+    except ValueError as exc:
+        if str(exc) != "generator already executing":
             raise
         return False
     return hasattr(source, "close")
@@ -855,8 +879,8 @@ async def _aclose(source: Any) -> None:
     try:
         if close is not None and hasattr(closing := close(), "__await__"):
             await closing
-    except RuntimeError:
-        if not hasattr(source, "ag_running"):
+    except RuntimeError as exc:
+        if not str(exc).endswith("generator is already running"):
             raise
 
 
@@ -1129,7 +1153,8 @@ class _Client(_Events):
             try:
                 self._body = dumps(json).encode()
             except (TypeError, ValueError) as exc:
-                raise type(exc)(f"json cannot be encoded: {exc}") from None
+                kind = ValueError if isinstance(exc, ValueError) else TypeError
+                raise kind(f"json cannot be encoded: {exc}") from None
             self._defaults["Content-Type"] = "application/json"
         if userinfo is not None:
             from base64 import b64encode
@@ -1146,7 +1171,7 @@ class _Client(_Events):
         owned = _default_transport(self._transport_name, verify, proxy) if transport is None else None
         self._owned_transport = owned
         self._transport: Any = owned or _missing_transport if transport is None else transport
-        if owned is not None:
+        if owned is not None and hasattr(owned, "check"):
             owned.check(self._request({} if callable(headers) else self._headers))
         self._now = time.monotonic
         self._random: Callable[[], float] | None = None  # random.random, when first needed
@@ -1421,6 +1446,7 @@ class SSEClient(_Client, _Blocking):
     # Private
 
     _transport_name = "Transport"
+    _expired = False  # the response was closed, as nothing came
     _stop = close
 
     def _advance(self) -> None:
@@ -1460,30 +1486,29 @@ class SSEClient(_Client, _Blocking):
         """Another transport's next chunk: a read that cannot be given a time is ended by closing the response."""
         from threading import Timer
 
-        silent = []
-
         def expire() -> None:
-            silent.append(True)
+            self._expired = True
             self._close_response()
 
         timer = Timer(seconds, expire)
         timer.start()
         chunk = None
         try:
-            chunk = next(self._chunks, None)
+            if not self._expired:
+                chunk = next(self._chunks, None)
         except Exception:
-            if not silent:
+            if not self._expired:
                 raise
         finally:
             timer.cancel()
             timer.join()
-        if silent:  # whatever came of it: a closed body may look like one that has ended
+        if self._expired and chunk is None:  # a closed body may look like one that has ended
             raise TimeoutError(f"not a byte for {seconds:.3g} s")
         return chunk
 
     async def _hang_up(self) -> None:
         self._close_response()
-        self._response, self._chunks, self._streaming = None, None, False
+        self._response, self._chunks, self._streaming, self._expired = None, None, False, False
 
     def _close_response(self) -> None:
         response = self._response
@@ -1743,7 +1768,7 @@ class Buffered(_Queue, _Generic[_T]):
             self._end = self._end or end
             self._changed.notify_all()
         if closed and hasattr(self._events, "gi_running"):
-            self._events.close()  # which close() could not while we were in it
+            _close(self._events)  # which close() could not while we were in it
 
 
 class AsyncBuffered(_Queue, _Generic[_T]):
@@ -1790,8 +1815,8 @@ class AsyncBuffered(_Queue, _Generic[_T]):
         self._end = StopAsyncIteration
         self._changed.set()
         await _cancel(self._reader)
-        source, self._source = self._source, None
-        await _aclose(source)
+        await _aclose(self._source)
+        self._source = None
 
     aclose = close
 
@@ -2029,7 +2054,7 @@ class _Watch:
             from base64 import b64encode
 
             user = options.user if ":" in options.user else options.user + ":"
-            headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
+            headers["Authorization"] = "Basic " + b64encode(user.encode("utf-8", "surrogateescape")).decode()
         for line in options.header:  # of two that differ in case the client takes the later one
             name, colon, value = line.partition(":")
             if not colon:
@@ -2127,9 +2152,7 @@ def main(argv: list[str] | None = None) -> int:
 
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us, who does not want to see it
-            from pathlib import Path
-
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")
     try:

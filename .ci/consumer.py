@@ -1,5 +1,7 @@
 """What a type checker must make of the installed wheel: each `type: ignore` is an error that it has to find."""
 
+import dataclasses
+
 import httpclient
 import sse
 
@@ -44,6 +46,15 @@ async def async_buffers(url: str) -> list[list[sse.SSEEvent]]:
         return [[event], *[batch async for batch in batches if wrong]]
 
 
+def records() -> None:
+    """They are dataclasses."""
+    event = dataclasses.replace(sse.SSEEvent("a"), data="b")
+    sent: dict[str, object] = dataclasses.asdict(sse.Request("GET", "u", {}))
+    wrong: int = event.data  # type: ignore[assignment]
+    assert [field.name for field in dataclasses.fields(event)] == [*sse.SSEEvent.__match_args__]
+    assert (sent["method"], str(wrong)) == ("GET", "b")
+
+
 def request(url: str) -> bytes:
     """Walk through a response and its errors."""
     try:
@@ -60,6 +71,7 @@ async def async_request(url: str) -> bytes:
         return await response.aread()
 
 
+records()
 parser = sse.SSEParser(on_comment=print)
 events: list[sse.SSEEvent] = parser.feed(b": ping\nid: 7\ndata: hello\n\n")
 assert [(event.data, event.id) for event in events] == [("hello", "7")]

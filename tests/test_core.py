@@ -1522,6 +1522,23 @@ class Silent(Answer):
         self.freed.set()
 
 
+class Late(Silent):
+    """Its last event comes as it is closed."""
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield from super().iter_bytes()
+        yield b"data: late\n\n"
+        yield b"data: later\n\n"
+
+
+def test_what_comes_as_silence_is_ended_counts() -> None:
+    """Events before a failure are given out before it, and nothing behind it."""
+    played = play("sync", Late(), heartbeat_timeout=0.05, **POST)
+    assert played.events == ["half", "late"]
+    assert isinstance(played.error, sse.SSEConnectionError)
+    assert isinstance(played.error.last_error, TimeoutError)
+
+
 def test_silence_is_no_clean_end(twin: str) -> None:
     """Whatever the iterator makes of being closed."""
     played = play(twin, Silent(), heartbeat_timeout=0.05, **POST)
@@ -1596,10 +1613,10 @@ class Text(str):
 
 def test_headers_of_any_kind_of_str_and_without_spaces_around(twin: str) -> None:
     """They reach a transport as plain text."""
-    for headers in ({Text("X-Y"): Text(" v ")}, lambda: {Text("X-Y"): Text("v\t")}):
+    for headers in ({Text("X-Y"): Text(" v\xa0X ")}, lambda: {Text("X-Y"): Text("v\xa0X\t")}):
         played = play(twin, [event(1)], headers=headers, reconnect=False)
         [request] = played.requests
-        assert request.headers["X-Y"] == "v"
+        assert request.headers["X-Y"] == "v\xa0X"
         assert {type(text) for pair in request.headers.items() for text in pair} == {str}
 
 

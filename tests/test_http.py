@@ -23,7 +23,7 @@ import pytest
 
 import httpclient
 import sse
-from drivers import bounded, causes, in_thread
+from drivers import SyncDriver, bounded, causes, in_thread
 from server import (
     CLOSE,
     END_CHUNK,
@@ -1269,8 +1269,8 @@ async def test_headers_of_any_kind_of_str(driver: Any) -> None:
     [
         (TypeError, {"method": None}, "method must be str, got NoneType"),
         (TypeError, {"method": b"GET"}, "method must be str, got bytes"),
-        (TypeError, {"params": 5}, "params must be a mapping, got int"),
-        (TypeError, {"params": "a=b"}, "params must be a mapping, got str"),
+        (TypeError, {"params": 5}, "params cannot be encoded: not a valid non-string sequence or mapping object"),
+        (TypeError, {"params": "a=b"}, "params cannot be encoded: not a valid non-string sequence or mapping object"),
         (TypeError, {"json": {1}}, "json cannot be encoded: Object of type set is not JSON serializable"),
         (ValueError, {"body": "\ud800"}, "body must not contain surrogates"),
         (TypeError, {"read_timeout": "5"}, "read_timeout must be seconds or None, got '5'"),
@@ -1321,3 +1321,59 @@ async def test_a_post_that_becomes_a_get_describes_no_body(driver: Any) -> None:
         sent = server.requests[-1]
     assert (sent.method, sent["x-kept"]) == ("GET", "1")
     assert [sent[name] for name in headers if name.startswith("Content")] == [None] * 3
+
+
+async def test_iteration_begins_with_what_an_interrupted_read_has_taken(driver: Any, monkeypatch: Any) -> None:
+    """There is no hole: neither after a timeout, nor after the limit, whose error says to iterate."""
+    gate = threading.Event()
+    with ScriptServer([head(content_length=6), "ab", gate, "cd", HOLD]) as server:
+        async with await driver.get(server.url, stream=True, read_timeout=0.05) as reply:
+            with pytest.raises(httpclient.HttpTimeoutError):
+                await reply.read()
+            async for piece in reply.iter_bytes():
+                assert piece == b"ab"
+                break
+            gate.set()
+            reply.response.read_timeout = LATER
+            async for piece in reply.iter_bytes():
+                assert piece == b"cd"
+                break
+    monkeypatch.setattr(httpclient, "MAX_BODY", 100)
+    with ScriptServer(then=respond(200, "x" * 150)) as server:
+        async with await driver.get(server.url, stream=True) as reply:
+            with pytest.raises(httpclient.HttpProtocolError, match="iterate"):
+                await reply.read()
+            assert b"".join([piece async for piece in reply.iter_bytes()]) == b"x" * 150
+
+
+async def test_iterator_made_before_the_body_was_read(driver: Any) -> None:
+    """Its first step decides: it gives the whole."""
+    with ScriptServer(then=respond(200, "a\nb")) as server:
+        async with await driver.get(server.url, stream=True) as reply:
+            lines, pieces = reply.iter_lines(), reply.iter_bytes()
+            await reply.read()
+            assert [line async for line in lines] == ["a", "b"]
+            assert [piece async for piece in pieces] == [b"a\nb"]
+
+
+async def test_body_that_the_transport_has_read(driver: Any) -> None:
+    """By a wrapper that logs it, say: the client has all of it."""
+    transporter = driver.transport()
+    inner = transporter.transport
+
+    def log(request: Any, timeout: Any) -> Any:
+        response = inner(request, timeout)
+        response.read()
+        return response
+
+    async def log_async(request: Any, timeout: Any) -> Any:
+        response = await inner(request, timeout)
+        await response.aread()
+        return response
+
+    with ScriptServer(then=respond(200, "data: 1\n\n", content_type="text/event-stream")) as server:
+        transport = log if isinstance(driver, SyncDriver) else log_async
+        for options in ({}, {"heartbeat_timeout": LATER}):
+            async with driver.connect(server.url, transport=transport, reconnect=False, **options) as events:
+                assert await events.all() == ["1"]
+    await transporter.close()

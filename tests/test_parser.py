@@ -975,3 +975,10 @@ def test_empty_text_is_nothing() -> None:
     parser = sse.SSEParser()
     assert [parser.feed(b"data: \xc3"), parser.feed("")] == [[], []]
     assert [event.data for event in parser.feed(b"\xa9\n\n")] == ["\u00e9"]
+
+
+def test_text_ends_a_character_for_good() -> None:
+    """Its missing bytes do not come later either."""
+    parser = sse.SSEParser()
+    events = [event for chunk in (b"data: \xc3", "x", b"y\n\n", "data: z", b"\n\n") for event in parser.feed(chunk)]
+    assert [event.data for event in events] == ["\ufffdxy", "z"]

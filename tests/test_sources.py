@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -878,7 +879,8 @@ class OwnGenerator(Closable):
             yield b"\n"
             self.blocked.set()
             self.freed.wait()
-            yield b"data: late\n\n"
+            yield b"data: late\n"
+            yield b"\n"
         finally:
             self.left = True
 
@@ -937,7 +939,14 @@ def test_close_frees_an_asynchronous_reader_once() -> None:
             for item in self.items:
                 return item
             await self.freed.wait()
+            return self.last()
+
+        def last(self) -> bytes:
             raise ConnectionError("closed")
+
+    class Late(Breaking):
+        def last(self) -> bytes:
+            return b"data: late\n\n"
 
     async def main(source: Any) -> None:
         events = sse.AsyncEventSource.from_chunks(source)
@@ -949,7 +958,7 @@ def test_close_frees_an_asynchronous_reader_once() -> None:
         await events.close()
         assert source.closes == 1
 
-    for kind in (Source, Breaking):
+    for kind in (Source, Breaking, Late):
         asyncio.run(main(kind()))
 
 
@@ -1004,3 +1013,95 @@ async def test_an_event_source_closes_our_own_response(way: str, driver: Any) ->
             assert await bounded(waiting) is None
         with pytest.raises(httpclient.HttpConnectionError):
             next(response.iter_bytes()) if isinstance(driver, SyncDriver) else await anext(response.aiter_bytes())
+
+
+@pytest.mark.parametrize("line", [": ping\n", "\n", "id: 1\n", "retry: 5\n"])
+def test_close_ends_a_loop_over_lines_without_events(line: str) -> None:
+    """With the next line, whatever it is: by another thread, and by on_comment."""
+    pulled = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            if pulled == 5:
+                closer = threading.Thread(target=events.close)
+                closer.start()
+                closer.join()
+            assert pulled < 7
+            yield line
+
+    events = sse.EventSource(lines())
+    assert list(events) == []
+    seen: list[str] = []
+    commented = sse.EventSource(itertools.repeat(": x\n"), on_comment=lambda c: (seen.append(c), commented.close()))
+    assert list(commented) == []
+    assert len(seen) <= 2
+
+
+def test_every_closable_is_closed_though_one_raises() -> None:
+    """First the source, then its iterator."""
+    closed = []
+
+    class Items:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> str:
+            raise StopIteration
+
+        def close(self) -> None:
+            closed.append("iterator")
+
+    class Source(list[str]):
+        def __iter__(self) -> Any:
+            return Items()
+
+        def close(self) -> None:
+            closed.append("source")
+            raise OSError("bad")
+
+    events = sse.EventSource(Source())
+    with pytest.raises(OSError, match="bad"):
+        events.close()
+    events.close()
+    assert closed == ["source", "iterator"]
+
+
+def test_error_of_a_generator_s_end_is_told() -> None:
+    """It is not taken for one that somebody is in."""
+
+    def source() -> Iterator[bytes]:
+        try:
+            yield b"data: a\n\n"
+        finally:
+            raise ValueError("boom")
+
+    events = sse.EventSource.from_chunks(source())
+    assert next(events).data == "a"
+    with pytest.raises(ValueError, match="boom"):
+        events.close()
+
+
+async def test_close_that_was_cancelled_is_made_up_for() -> None:
+    """By the next one."""
+
+    class Source:
+        closed = 0
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> bytes:
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0 if self.closed else 60)
+
+    for make in (sse.AsyncEventSource, sse.async_buffered):
+        source = Source()
+        wrapper: Any = make(source)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(wrapper.close(), 0.01)
+        source.closed = 1
+        await wrapper.close()
