@@ -1613,10 +1613,10 @@ class Text(str):
 
 def test_headers_of_any_kind_of_str_and_without_spaces_around(twin: str) -> None:
     """They reach a transport as plain text."""
-    for headers in ({Text("X-Y"): Text(" v\xa0X ")}, lambda: {Text("X-Y"): Text("v\xa0X\t")}):
+    for headers in ({Text("X-Y"): Text(" \xa0X ")}, lambda: {Text("X-Y"): Text("\xa0X\t")}):
         played = play(twin, [event(1)], headers=headers, reconnect=False)
         [request] = played.requests
-        assert request.headers["X-Y"] == "v\xa0X"
+        assert request.headers["X-Y"] == "\xa0X"
         assert {type(text) for pair in request.headers.items() for text in pair} == {str}
 
 
