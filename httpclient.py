@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
     from typing import Any, TypeAlias, TypedDict, TypeVar
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Self, Unpack  # in the stubs of every type checker; never imported
 
     Timeout: TypeAlias = "float | tuple[float | None, float | None] | None"
     _Left: TypeAlias = Callable[[], "float | None"]  # seconds left, `None` without a limit; raises when time is up

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
     from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
-    from typing_extensions import Self
+    from typing_extensions import Self  # in the stubs of every type checker; never imported
 
     Overflow = Literal["block", "drop_oldest", "drop_newest"]
     _T = TypeVar("_T")
@@ -298,7 +298,7 @@ def _picklable(part: Any) -> Any:
 
 
 _HOST = re.compile(r"(\[[^][]+\]|[^][:]+)(:[0-9]*)?")
-_QUOTED = re.compile(r"(?<=//)[^/\s]*@|\?\S*")  # userinfo and query of the URLs in other libraries' errors
+_QUOTED = re.compile(r"(?<=//)[^/\s]*@|\?\S*", re.ASCII)  # userinfo and query of URLs in other libraries' errors
 _HIDDEN = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 
 
@@ -322,9 +322,7 @@ def _reason(cause: BaseException | None, url: str) -> str:
         return "the server ended it"
     if isinstance(cause, SSEError):
         return str(cause).removeprefix(f"{_shown(url)}: ")
-    query = url.partition("?")[2]
-    text = str(cause).replace(f"?{query}", "") if query else str(cause)
-    return f"{type(cause).__name__}: {_line(_QUOTED.sub('', text))}"
+    return f"{type(cause).__name__}: {_line(_QUOTED.sub('', str(cause)))}"
 
 
 # === 2. Parser =======================================================================================================

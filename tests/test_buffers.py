@@ -846,13 +846,18 @@ def test_error_of_the_source_s_close_is_told_once(leaks: None) -> None:
 def test_close_in_the_reader_s_own_thread(leaks: None) -> None:
     """As a callback of the source may do it: the thread does not wait for itself."""
 
+    returned = []
+
     def source() -> Iterator[int]:
         yield 1
         events.close()
+        returned.append(True)
         yield 2
 
     events = sse.buffered(source())
     assert 2 not in list(events)
+    events.close()  # waits for the thread
+    assert returned == [True]
 
 
 async def test_event_that_waited_for_room_is_as_old_as_it_is(flavour: Any) -> None:
