@@ -1476,6 +1476,12 @@ class AsyncResponse(_BaseResponse):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        # Dropped, perhaps by a cancellation: the event loop would keep the connection open.
+        if self._connection is not None:
+            with suppress(RuntimeError):  # the loop has been closed
+                self._connection._loop.call_soon_threadsafe(self._connection.close)
+
     def abort(self) -> None:
         """Give up what has not been read, without waiting; whoever reads it gets `HttpConnectionError`."""
         self._drop()

@@ -69,6 +69,67 @@ async def test_dropped_async_client_closes_its_connection() -> None:
         await server.closed(0)
 
 
+@pytest.mark.parametrize("moment", ["headers", "response"])
+async def test_dropped_async_client_leaves_nothing_of_what_was_being_opened(moment: str) -> None:
+    """What has come when the client goes is closed too: no cancellation can reach it any more."""
+    clients: list[sse.AsyncSSEClient] = []
+    transport = httpclient.AsyncTransport()
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def drop(at: str) -> None:
+        if at == moment:
+            asked.set()
+            await go.wait()
+            clients.clear()
+            gc.collect()
+
+    async def headers() -> dict[str, str]:
+        await drop("headers")
+        return {}
+
+    async def late(request: Any, timeout: Any) -> Any:
+        response = await transport(request, timeout)
+        await drop("response")
+        return response
+
+    with ScriptServer([SSE, event(1), HOLD]) as server:
+        clients.append(sse.async_connect(server.url, headers=headers, transport=late))
+        task = asyncio.ensure_future(anext(clients[0]))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        gc.collect()
+        assert clients, "the task still holds it"
+        go.set()
+        while clients:
+            await asyncio.sleep(0)
+        if moment == "response":
+            await server.closed(0)
+        else:
+            assert not server.requests
+    await transport.aclose()
+
+
+async def test_dropped_async_response_closes_its_connection() -> None:
+    with ScriptServer([SSE, event(1), HOLD]) as server:
+        response = await httpclient.async_get(server.url, stream=True)
+        assert response.ok
+        del response
+        gc.collect()
+        await server.closed(0)
+
+
+def test_async_response_dropped_after_its_loop() -> None:
+    """Nobody is left to close it; asyncio warns of the socket, as it always does."""
+    with ScriptServer([SSE, event(1), HOLD]) as server:
+        response = asyncio.run(httpclient.async_get(server.url, stream=True))
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            del response
+            gc.collect()
+
+
 async def test_cancelled_read_of_another_transport_goes_on() -> None:
     """The next step finds the read that the cancelled one had begun."""
     go = asyncio.Event()

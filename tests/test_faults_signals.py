@@ -370,6 +370,88 @@ def test_close_and_restart_may_come_at_any_line(tmp_path: Path, leaks: None) -> 
         child.ends(0)
 
 
+CANCEL_AT_ANY_LINE = """
+import httpclient, time
+files = {sse.__file__, httpclient.__file__}
+
+async def dropped(url):
+    async for event in sse.async_connect(url, retry_interval=0, max_retry_interval=1, jitter=0, timeout=20):
+        if event.data == "2":
+            return
+
+async def left(url):
+    async with sse.async_connect(url, retry_interval=0, max_retry_interval=1, jitter=0, timeout=20) as events:
+        async for event in events:
+            if event.data == "2":
+                return
+
+async def fetched(url):
+    for _ in range(2):
+        async with await httpclient.async_get(url, stream=True) as response:
+            await anext(response.aiter_lines())
+
+async def run(work, url, at):
+    # Cancels `work` at line number `at` of those executed in our files. Returns the lines executed.
+    lines, complaints = [], []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    before = sockets()
+
+    def trace(frame, kind, _):
+        # In `_wake` nothing else can run: it looks at a future and settles it, as asyncio does in its own callbacks.
+        if frame.f_code.co_filename not in files or frame.f_code.co_name == "_wake":
+            return None
+        if kind == "line":
+            lines.append((frame.f_code.co_filename, frame.f_lineno))
+            if len(lines) - 1 == at:
+                sys.settrace(None)
+                print(work.__name__, "at", *lines[-1], file=notes, flush=True)
+                task.cancel()
+        return trace
+
+    task = asyncio.ensure_future(work(url))
+    sys.settrace(trace)
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    finally:
+        sys.settrace(None)
+        del task
+    deadline = time.monotonic() + 5
+    while sockets() > before or len(asyncio.all_tasks()) > 1:
+        assert time.monotonic() < deadline, "something is left"
+        await asyncio.sleep(0.001)
+    assert not complaints, complaints
+    return lines
+
+_, _, url, step, notes = sys.argv
+notes = open(notes, "w")
+gc.collect()
+gc.freeze()  # what is collected a thousand times is only what comes now
+for work in (dropped, left, fetched):
+    places = {}
+    for number, line in enumerate(asyncio.run(run(work, url, None))):
+        places.setdefault(line, number)  # each line once
+    for place in [*places.values()][:: int(step)]:
+        asyncio.run(run(work, url, place))
+    say(work.__name__, len(places) > 100)
+notes.close()
+"""
+
+
+def test_cancellation_may_come_at_any_line(tmp_path: Path, leaks: None) -> None:
+    """Of the async client and of its transport, inside and outside of an `async with`: nothing stays open."""
+    notes = tmp_path / "notes"
+    script: Any = lambda connection: [SSE + event(connection.index % 3)]  # noqa: E731
+    with ScriptServer(then=script) as server, Child(CANCEL_AT_ANY_LINE, server.url, "1", str(notes)) as child:
+        for work in ("dropped", "left", "fetched"):
+            line = child.out.readline()
+            assert line, f"{notes.read_text().splitlines()[-1]}: {child.err.read()}"
+            assert json.loads(line) == [work, True]
+        child.ends(0)
+
+
 # === Threads ===
 
 

@@ -25,7 +25,7 @@ TWINS: list[tuple[Any, Any, dict[str, str], set[str]]] = [
     # blocking, async, names of its own, what the async twin has beyond (or instead)
     (sse.SSEClient, sse.AsyncSSEClient, {}, {"aclose", "__del__"}),
     (sse.EventSource, sse.AsyncEventSource, {}, {"aclose"}),
-    (httpclient.Response, httpclient.AsyncResponse, {"close": "aclose"}, {"abort"}),
+    (httpclient.Response, httpclient.AsyncResponse, {"close": "aclose"}, {"abort", "__del__"}),
     (httpclient.Transport, httpclient.AsyncTransport, {"close": "aclose"}, {"close"}),
 ]
 twins = pytest.mark.parametrize(
