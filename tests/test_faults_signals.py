@@ -443,7 +443,11 @@ notes.close()
 def test_cancellation_may_come_at_any_line(tmp_path: Path, leaks: None) -> None:
     """Of the async client and of its transport, inside and outside of an `async with`: nothing stays open."""
     notes = tmp_path / "notes"
-    script: Any = lambda connection: [SSE + event(connection.index % 3)]  # noqa: E731
+
+    def script(connection: Any) -> list[Any]:
+        number = connection.index % 3
+        return [SSE + event(number), *([HOLD] if number == 2 else [])]
+
     with ScriptServer(then=script) as server, Child(CANCEL_AT_ANY_LINE, server.url, "1", str(notes)) as child:
         for work in ("dropped", "left", "fetched"):
             line = child.out.readline()
