@@ -448,7 +448,7 @@ def test_cancellation_may_come_at_any_line(tmp_path: Path, leaks: None) -> None:
         number = connection.index % 3
         return [SSE + event(number), *([HOLD] if number == 2 else [])]
 
-    with ScriptServer(then=script) as server, Child(CANCEL_AT_ANY_LINE, server.url, "1", str(notes)) as child:
+    with ScriptServer(then=script) as server, Child(CANCEL_AT_ANY_LINE, server.url, "3", str(notes)) as child:
         for work in ("dropped", "left", "fetched"):
             line = child.out.readline()
             assert line, f"{notes.read_text().splitlines()[-1]}: {child.err.read()}"
