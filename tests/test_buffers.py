@@ -578,7 +578,9 @@ async def test_no_task_is_left_by_a_source_that_resists(leaks: None) -> None:
 # === Sources of all kinds ===
 
 
-@pytest.mark.parametrize("source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, iter(["a", "b"]), "ab"], ids=lambda source: type(source).__name__)
+@pytest.mark.parametrize(
+    "source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, iter(["a", "b"]), "ab"], ids=lambda it: type(it).__name__
+)
 def test_any_iterable(source: Any, leaks: None) -> None:
     """Also one that is no iterator and cannot be closed."""
     with sse.buffered(source) as events:
