@@ -988,6 +988,12 @@ def test_verbose(start: Any) -> None:
     assert "secret" not in process.err
 
 
+def test_watching_ends_with_the_stream(run: Any) -> None:
+    """In process: the threads that watch for silence and the time end too, which `run` checks."""
+    with ScriptServer([SSE, event(1), HOLD]) as server:
+        assert run("-v", "-m", "60", "-n", "1", server.url).code == 0
+
+
 IMPATIENT = """
 import sys, time
 sys.path.insert(0, sys.argv.pop(1))
